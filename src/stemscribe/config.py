@@ -1,0 +1,376 @@
+"""The only reader of params.yaml: complete, typed and frozen before any work begins.
+
+A key that is missing, unknown or of the wrong kind is an error that names it and the nearest known one. A stage asks for the
+sections that dvc.yaml lists for it and gets nothing else, so no result can depend on a parameter that DVC does not watch:
+
+    params = load_params(("seed", "stems.bass"))
+    params.stems["bass"].programs       # fine
+    params.evaluate.bootstrap_draws     # LookupError: not declared
+"""
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from stemscribe.errors import UsageError
+
+Section = TypeVar("Section")
+
+TOKENS, FRAMES = "tokens", "frames"
+HEADS = (TOKENS, FRAMES)
+"""The two ways to read notes from a model: its token decoder, and its frame head, which not every model has."""
+
+
+@dataclass(frozen=True)
+class CorpusParams:
+    """Which corpus the graph runs on: a file of that name in data/sources describes it."""
+
+    name: str
+    seed: int  # decides which songs test and validate, where the corpus does not; not the seed of training
+
+
+@dataclass(frozen=True)
+class DemoParams:
+    """The small corpus of real songs that `corpus.name: demo` renders."""
+
+    songs: int
+    seconds: float  # of each song, at most
+    validation: int  # songs in this split
+    test: int  # songs in this split
+    voiced_share: float  # of the songs in each split that get a re-voiced stem if they have none of their own
+
+
+@dataclass(frozen=True)
+class PrepareParams:
+    """How audio is laid out for random access."""
+
+    sample_rate: int  # Hz
+    shard_megabytes: int
+
+
+@dataclass(frozen=True)
+class BaseParams:
+    """Where the generalist comes from, and what is done to it before anybody learns from it."""
+
+    source: str  # `small` (shipped), a model folder, a Lightning checkpoint, or the address of one
+    sha256: str  # that the source must have; empty for any
+    frame_head: str  # `keep` what the model has, or `add` a fresh one if it has none
+
+
+@dataclass(frozen=True)
+class StemTuning:
+    """What fine-tuning takes from the stem itself."""
+
+    learning_rate: float  # peak
+    steps: int  # at most
+
+
+@dataclass(frozen=True)
+class StemParams:
+    """A stem is a set of General MIDI programs (128: drums, 100 and 101: singing)."""
+
+    programs: tuple[int, ...]
+    finetune: StemTuning
+
+
+@dataclass(frozen=True)
+class AugmentParams:
+    """Changes to a training crop that leave its notes true."""
+
+    transpose: int  # semitones up or down at most, by resampling; drums change tempo and pitch alike
+    gain_db: float  # of each source, up or down at most
+    noise_db: float  # loudest white noise, relative to full scale
+
+
+@dataclass(frozen=True)
+class StemAugmentParams(AugmentParams):
+    """What else may happen to a stem's crop."""
+
+    drop_source: float  # probability that a source of a stem with several is left out
+    bleed_share: float  # of the crops in which the rest of the mix is faintly heard, as after a separation
+    bleed_db: float  # loudest level of that rest; the faintest is BLEED_RANGE_DB below
+
+
+@dataclass(frozen=True)
+class FinetuneParams:
+    """Fine-tuning settings that all stems share."""
+
+    batch_size: int  # segments
+    channels_per_crop: int  # taught at a time, where a stem has more
+    warmup_steps: int
+    weight_decay: float
+    gradient_clip: float  # global norm
+    validate_every: int  # steps
+    validation_seconds: float  # of each validation track
+    patience: int  # validations without a better score
+    freeze: str  # what does not learn: none, conv (the convolutions) or encoder (convolutions and encoder)
+    frame_head_weight: float
+    alignment_weight: float
+    shift_smoothing: tuple[float, float, float]  # target mass on the tick itself, each first and each second neighbour
+    augment: StemAugmentParams
+
+
+@dataclass(frozen=True)
+class SeparateParams:
+    """How the test mixes are taken apart: `oracle` (the true stem) or `bleed` (simulated bleed of the rest)."""
+
+    method: str
+    bleed_db: float  # level of the rest of the mix; only `bleed` uses it
+
+
+@dataclass(frozen=True)
+class PredictParams:
+    """Which of the `HEADS` the headline speaks of; the other is predicted and scored beside it."""
+
+    decode: str
+
+
+@dataclass(frozen=True)
+class EvaluateParams:
+    """Matching tolerances and statistics."""
+
+    onset_tolerance: float  # seconds
+    offset_ratio: float  # of the reference duration, at least onset_tolerance
+    bootstrap_draws: int
+
+
+@dataclass(frozen=True)
+class PocParams:
+    """When an isolated stem is worth a specialist."""
+
+    minimum_gain: float  # onset F1, stem minus mix
+
+
+@dataclass(frozen=True)
+class Params:
+    """All of params.yaml."""
+
+    seed: int
+    corpus: CorpusParams
+    demo: DemoParams
+    prepare: PrepareParams
+    base: BaseParams
+    stems: Mapping[str, StemParams]
+    finetune: FinetuneParams
+    separate: SeparateParams
+    predict: PredictParams
+    evaluate: EvaluateParams
+    poc: PocParams
+
+
+class _Undeclared:
+    """Stands where a stage may not look."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _refuse(self, *_: Any) -> Any:
+        raise LookupError(f"this stage reads {self._name!r} without declaring it; add it to `reads` and to dvc.yaml")
+
+    __getattr__ = __getitem__ = __iter__ = __len__ = __index__ = __float__ = __bool__ = _refuse
+
+
+def load_params(reads: Iterable[str], path: str | Path = "params.yaml") -> Params:
+    """Read and check all of params.yaml, and show only what was asked for.
+
+    Args:
+        reads: dotted names as in dvc.yaml: a section (`evaluate`), a stem (`stems.bass`) or one field of it
+            (`stems.bass.programs`).
+        path: the parameter file.
+    Raises:
+        UsageError: if the file is unreadable, or a key is missing, unknown or of the wrong kind.
+    """
+    return _restrict(_check(parse(Params, read_yaml(path), str(path)), str(path)), tuple(reads), str(path))
+
+
+def read_yaml(path: str | Path) -> Mapping[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        UsageError: if the file is missing, is no YAML, repeats a key or holds no mapping.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read {path}: {reason}; run this in the project folder") from error
+    try:
+        content = yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        mark = getattr(error, "problem_mark", None)
+        raise UsageError(f"{path}{f' line {mark.line + 1}' if mark else ''}: {problem}; mend the YAML") from error
+    if not isinstance(content, Mapping):
+        raise UsageError(f"{path} holds no parameters; restore it with `git checkout {path}`")
+    return content
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML in which a repeated key is an error instead of the last one winning."""
+
+
+def _unique_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen = set()
+    for key_node, _ in node.value:
+        key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+        if key in seen:
+            raise yaml.MarkedYAMLError(problem=f"key {key!r} stands twice", problem_mark=key_node.start_mark)
+        if key is not None:  # what is no scalar cannot be a key, and the constructor says so
+            seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def parse(kind: type[Section], content: Any, where: str) -> Section:
+    """Build the frozen dataclass `kind` from a YAML mapping, strictly.
+
+    Args:
+        kind: a dataclass whose fields are numbers, texts, flags, tuples, mappings or such dataclasses.
+        content: what YAML gave.
+        where: how messages name the place.
+    Raises:
+        UsageError: naming the first key that is missing, unknown or of the wrong kind.
+    """
+    if not isinstance(content, Mapping):
+        raise UsageError(f"{where}: expected a block of settings, found {content!r}")
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for key in content:
+        if key not in names:
+            raise UsageError(f"{where}: unknown key {key!r}; {_nearest(str(key), names)}")
+    for name in names:
+        if name not in content:
+            raise UsageError(f"{where}: missing key {name!r}; `git diff {where.split(':')[0]}` shows what changed")
+    return kind(**{name: _value(hints[name], content[name], _join(where, name)) for name in names})
+
+
+def _join(where: str, name: str) -> str:
+    """`params.yaml` + `stems` -> `params.yaml: stems`; `params.yaml: stems` + `bass` -> `params.yaml: stems.bass`."""
+    return f"{where}.{name}" if ": " in where else f"{where}: {name}"
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(known)}"
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return parse(typing.cast(type[Any], kind), value, where)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Mapping:
+        if not isinstance(value, Mapping) or not value:
+            raise UsageError(f"{where}: expected named blocks, found {value!r}")
+        return types.MappingProxyType({str(k): _value(arguments[1], v, _join(where, str(k))) for k, v in value.items()})
+    if origin is tuple:
+        variable = len(arguments) == 2 and arguments[1] is Ellipsis
+        if not isinstance(value, list) or (not variable and len(value) != len(arguments)):
+            raise UsageError(f"{where}: expected a list{'' if variable else f' of {len(arguments)}'}, found {value!r}")
+        return tuple(_value(arguments[0], item, where) for item in value)
+    return _scalar(kind, value, where)
+
+
+def _scalar(kind: type, value: Any, where: str) -> Any:
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    if kind is float and not isinstance(value, bool):
+        try:  # YAML 1.1 reads 3e-05 as a text, and that is how DVC writes it
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = float("nan")
+        if number == number and abs(number) != float("inf"):
+            return number
+    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise UsageError(f"{where}: expected {names[kind]}, found {value!r}")
+
+
+def _check(params: Params, where: str) -> Params:
+    """Refuse values that are of the right kind but make no sense."""
+
+    def require(condition: bool, name: str, expected: str) -> None:
+        if not condition:
+            raise UsageError(f"{where}: {name}: expected {expected}")
+
+    demo, tuning, prepare = params.demo, params.finetune, params.prepare
+    for name, seed in (("seed", params.seed), ("corpus.seed", params.corpus.seed)):
+        require(0 <= seed < 2**31, name, "a whole number from 0 to 2147483647")
+    require(bool(params.corpus.name) and Path(params.corpus.name).name == params.corpus.name, "corpus.name", "a plain name")
+    require(demo.songs > demo.validation + demo.test, "demo.songs", "more songs than validation and test take together")
+    require(demo.validation >= 1 and demo.test >= 1, "demo.validation and demo.test", "at least one song each")
+    require(demo.seconds >= 5, "demo.seconds", "at least 5 seconds")
+    require(0 <= demo.voiced_share <= 1, "demo.voiced_share", "a share from 0 to 1")
+    require(prepare.sample_rate == 16000, "prepare.sample_rate", "16000, the rate that YourMT3+ hears")
+    require(prepare.shard_megabytes >= 1, "prepare.shard_megabytes", "at least 1")
+    base = params.base
+    require(bool(base.source.strip()), "base.source", "small, a path or an address")
+    is_digest = re.fullmatch("[0-9a-f]{64}", base.sha256) is not None
+    require(is_digest or not base.sha256, "base.sha256", 'all 64 hexadecimal digits in small letters, or ""')
+    require(base.frame_head in ("keep", "add"), "base.frame_head", "keep or add")
+    for name, stem in params.stems.items():
+        require(name.isidentifier() and name != "mix", f"stems.{name}", "a plain name other than mix")
+        require(bool(stem.programs), f"stems.{name}.programs", "at least one program")
+        require(all(0 <= p <= 128 for p in stem.programs), f"stems.{name}.programs", "programs from 0 to 128 (drums)")
+        require(stem.finetune.learning_rate > 0, f"stems.{name}.finetune.learning_rate", "a number above 0")
+        require(stem.finetune.steps >= 1, f"stems.{name}.finetune.steps", "at least 1")
+    for field in ("batch_size", "channels_per_crop", "validate_every", "patience"):
+        require(getattr(tuning, field) >= 1, f"finetune.{field}", "at least 1")
+    for field in ("warmup_steps", "weight_decay", "frame_head_weight", "alignment_weight"):
+        require(getattr(tuning, field) >= 0, f"finetune.{field}", "at least 0")
+    require(tuning.freeze in ("none", "conv", "encoder"), "finetune.freeze", "none, conv or encoder")
+    require(tuning.gradient_clip > 0, "finetune.gradient_clip", "a number above 0")
+    require(tuning.validation_seconds > 0, "finetune.validation_seconds", "a number above 0")
+    centre, first, second = tuning.shift_smoothing
+    smooth = min(centre, first, second) >= 0 and abs(centre + 2 * first + 2 * second - 1) < 1e-6
+    require(smooth, "finetune.shift_smoothing", "shares a, b, c of at least 0 with a + 2b + 2c = 1")
+    require(0 <= tuning.augment.transpose <= 12, "finetune.augment.transpose", "0 to 12 semitones")
+    require(tuning.augment.gain_db >= 0, "finetune.augment.gain_db", "at least 0 dB")
+    require(tuning.augment.noise_db <= 0, "finetune.augment.noise_db", "a level of 0 dB or below")
+    require(0 <= tuning.augment.drop_source < 1, "finetune.augment.drop_source", "a probability below 1")
+    require(0 <= tuning.augment.bleed_share <= 1, "finetune.augment.bleed_share", "a share from 0 to 1")
+    require(tuning.augment.bleed_db <= 0, "finetune.augment.bleed_db", "a level of 0 dB or below")
+    require(params.separate.method in ("oracle", "bleed"), "separate.method", "oracle or bleed")
+    require(params.separate.bleed_db <= 0, "separate.bleed_db", "a level of 0 dB or below")
+    require(params.predict.decode in HEADS, "predict.decode", " or ".join(HEADS))
+    require(params.evaluate.onset_tolerance > 0, "evaluate.onset_tolerance", "seconds above 0")
+    require(params.evaluate.offset_ratio > 0, "evaluate.offset_ratio", "a ratio above 0")
+    require(params.evaluate.bootstrap_draws >= 100, "evaluate.bootstrap_draws", "at least 100")
+    return params
+
+
+def _restrict(params: Params, reads: tuple[str, ...], where: str) -> Params:
+    sections = {name for name in reads if not name.startswith("stems.")}
+    unknown = sections - {field.name for field in dataclasses.fields(params)}
+    if unknown:
+        raise LookupError(f"no section {sorted(unknown)[0]!r} in {where}")
+    shown: dict[str, Any] = {
+        field.name: getattr(params, field.name) if field.name in sections else _Undeclared(field.name)
+        for field in dataclasses.fields(params)
+    }
+    if "stems" not in sections:
+        shown["stems"] = types.MappingProxyType(_restrict_stems(params.stems, reads, where))
+    return Params(**shown)
+
+
+def _restrict_stems(stems: Mapping[str, StemParams], reads: tuple[str, ...], where: str) -> dict[str, Any]:
+    visible: dict[str, dict[str, Any]] = {}
+    for name in reads:
+        if not name.startswith("stems."):
+            continue
+        _, stem, *field = name.split(".")
+        if stem not in stems:
+            raise UsageError(f"no stem {stem!r} in {where}; stems are {', '.join(stems)}")
+        fields = field or [each.name for each in dataclasses.fields(StemParams)]
+        visible.setdefault(stem, {}).update({each: getattr(stems[stem], each) for each in fields})
+    hidden = {each.name: _Undeclared(f"stems.*.{each.name}") for each in dataclasses.fields(StemParams)}
+    return {stem: StemParams(**{**hidden, **fields}) for stem, fields in visible.items()}
