@@ -1,0 +1,219 @@
+"""A second way out of the encoder: for each frame and pitch, does a note start, when exactly, does one sound, is it sung?
+
+After Onsets and Frames (Hawthorne et al. 2018, arXiv 1710.11153), with the onset's place inside its frame as a third answer
+(Kong et al. 2021, arXiv 2010.01815, regress it too). The fourth, whether a voice sounds, tells choirs from the strings that
+share their channel. One linear layer, shared by all channels, reads the projected states; it
+learns quickly, pulls the encoder along, and decodes without a token loop. The head may have ears of its own, for pitch
+(`harmonic.py`) and for what is struck (`percussive.py`); the states of a channel then say what of their features belongs to
+that channel, by scaling and shifting them (FiLM, Perez et al. 2018, arXiv 1709.07871).
+
+`FrameReader` promises: every onset is a local maximum above its channel's threshold, every note has at least one frame, notes
+of one pitch in one channel do not overlap, and memory does not grow with the length of the music.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stemscribe.model.config import PITCHES, FrameHeadConfig, ModelConfig
+from stemscribe.model.harmonic import LOWEST, HarmonicPitches
+from stemscribe.model.percussive import PercussiveFrames
+
+ANSWERS = 4  # onset, active, shift, voice
+
+
+class FrameLogits(NamedTuple):
+    """What the head says of each frame and pitch, `(B, C, T, 128)` each."""
+
+    onset: Tensor  # logit: a note starts
+    active: Tensor  # logit: a note sounds
+    shift: Tensor  # where in the frame it starts, in frames from its centre
+    voice: Tensor  # logit: what sounds is a voice (`vocabulary.SUNG`) and no instrument
+
+
+class FrameHead(nn.Module):
+    """Projected states, and for its ears the waveform -> `FrameLogits`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        head = config.frame_head
+        assert head is not None
+        self.linear = nn.Linear(config.d_model, ANSWERS * PITCHES)
+        nn.init.constant_(self.linear.bias[: 2 * PITCHES], head.initial_bias)
+        self.harmonic = self.percussive = None
+        if head.harmonic is not None:
+            ear = HarmonicPitches(head.harmonic, config.hop, config.sample_rate)
+            self.harmonic = Listener(ear, config.d_model, head.harmonic.width, ANSWERS)
+            pitched = torch.ones(config.channels)
+            pitched[list(head.harmonic.unpitched)] = 0.0
+            self.register_buffer("pitched", pitched, persistent=False)
+        if head.percussive is not None:
+            noise = PercussiveFrames(head.percussive, config.hop, config.sample_rate)
+            self.percussive = Listener(noise, config.d_model, head.percussive.width, ANSWERS * PITCHES)
+
+    def forward(self, memory: Tensor, waveform: Tensor, rows: Tensor) -> FrameLogits:
+        """Read the states; always fp32 out, since thresholds and losses follow.
+
+        Args:
+            memory: `(B, C, T, d_model)`.
+            waveform: the segments that it was heard from, `(B, N)`; only the ears listen to it.
+            rows: channel numbers `(B, C)`.
+        """
+        answers = self.linear(memory)
+        if self.percussive is not None:
+            answers = answers + self.percussive(waveform, memory)
+        answers = torch.unflatten(answers.float(), -1, (ANSWERS, PITCHES))
+        if self.harmonic is not None:
+            pitched = self.get_buffer("pitched")[rows]
+            if bool(pitched.any()):  # a third of a step of the small model, which drums by themselves are spared
+                of_pitches = self.harmonic(waveform, memory.unsqueeze(-2)).float().transpose(-1, -2)
+                of_pitches = of_pitches * pitched[..., None, None, None]
+                answers = answers + F.pad(of_pitches, (LOWEST, PITCHES - LOWEST - of_pitches.shape[-1]))
+        return FrameLogits(*answers.unbind(dim=-2))
+
+
+class Listener(nn.Module):
+    """An ear, and what each channel makes of what it hears."""
+
+    def __init__(self, ear: nn.Module, states: int, width: int, answers: int) -> None:
+        super().__init__()
+        self.ear = ear
+        self.attend = nn.Linear(states, 2 * width)
+        self.answer = nn.Linear(width, answers, bias=False)
+
+    def forward(self, waveform: Tensor, memory: Tensor) -> Tensor:
+        """Answers of each channel.
+
+        Args:
+            waveform: `(B, N)`; the ear makes `(B, T, ..., width)` of it.
+            memory: `(B, C, T, ..., states)`.
+
+        Returns:
+            `(B, C, T, ..., answers)`.
+        """
+        scale, offset = self.attend(memory).chunk(2, dim=-1)
+        answers: Tensor = self.answer(F.relu(self.ear(waveform).unsqueeze(1) * (1 + scale) + offset))
+        return answers
+
+
+class FrameReader:
+    """Reads notes from consecutive frames, a stretch at a time.
+
+    An onset is a frame whose probability reaches the threshold of channel and pitch, exceeds the next frame's and is no less
+    than the previous one's. The note is held until its pitch is no longer active or starts again. It is sung if its frames'
+    logits of a voice add up to more than 0.
+
+    Args:
+        thresholds: of the onset probability, one for each of the C channels, or `(C, 128)`.
+        active: the probability from which a pitch is held.
+    """
+
+    def __init__(self, thresholds: Sequence[float] | NDArray[np.float32], active: float) -> None:
+        given = np.asarray(thresholds, dtype=np.float32)
+        self._thresholds = given[:, None] if given.ndim == 2 else given[:, None, None]
+        self._active = active
+        self._next = 0  # number of the first frame that has not been decided
+        nothing = np.full((len(thresholds), 1, PITCHES), -1.0, dtype=np.float32)
+        self._before = nothing  # onset probabilities of the last decided frame
+        self._waiting: tuple[NDArray[np.float32], ...] = (nothing[:, :0],) * ANSWERS  # the frame that waits for its successor
+        self._since = np.full((len(thresholds), PITCHES), np.nan)  # where the note that is held started
+        self._voice = np.zeros((len(thresholds), PITCHES))  # sum of the voice logits of all frames before
+        self._voice_before = np.zeros_like(self._voice)  # the same where the note that is held started
+        self._found: list[tuple[float, float, int, int, bool]] = []
+
+    def feed(self, frames: FrameLogits) -> None:
+        """Read on.
+
+        Args:
+            frames: the next `(C, T, 128)`, any T.
+        """
+        onset, active = frames.onset.float().sigmoid(), frames.active.float().sigmoid()
+        heard = (onset, active, frames.shift.float().clamp(-0.5, 0.5), frames.voice.float())
+        self._read(*(part.cpu().numpy() for part in heard))
+
+    def finish(self) -> NDArray[np.float64]:
+        """All notes.
+
+        Returns:
+            `(n, 5)`: channel (its place in C), onset and offset in frames from the first one fed, pitch, and 1 if a voice
+            sings it; onsets lie between frames, offsets on them. Ordered by onset, channel, pitch.
+        """
+        nothing = np.full_like(self._before, -1.0)
+        self._read(nothing, nothing, nothing, nothing)  # the last frame has no successor
+        for channel, pitch in np.argwhere(~np.isnan(self._since)):
+            self._end(channel, pitch, self._next)
+        found, self._found = self._found, []
+        notes = np.array([(channel, onset, offset, pitch, sung) for onset, offset, channel, pitch, sung in found], np.float64)
+        notes = notes.reshape(-1, 5)
+        return notes[np.lexsort((notes[:, 3], notes[:, 0], notes[:, 1]))]
+
+    def _read(self, *heard: NDArray[np.float32]) -> None:
+        onset, active, shift, voice = (np.concatenate(pair, axis=1) for pair in zip(self._waiting, heard, strict=True))
+        decided = max(onset.shape[1] - 1, 0)
+        before = np.concatenate((self._before, onset[:, : decided - 1]), axis=1) if decided > 0 else onset[:, :0]
+        now, after = onset[:, :decided], onset[:, 1:]
+        starts = (now >= self._thresholds) & (now >= before) & (now > after)
+        stops = (active[:, :decided] < self._active) | starts
+        for frame in range(decided):
+            ended = stops[:, frame] & ~np.isnan(self._since)
+            for channel, pitch in zip(*ended.nonzero(), strict=True):
+                self._end(channel, pitch, self._next + frame)
+            started = starts[:, frame]
+            self._since[started] = self._next + frame + shift[:, frame][started]
+            self._voice_before[started] = self._voice[started]
+            self._voice += voice[:, frame]
+        self._next += decided
+        if decided > 0:
+            self._before = now[:, -1:]
+        self._waiting = onset[:, decided:], active[:, decided:], shift[:, decided:], voice[:, decided:]
+
+    def _end(self, channel: int, pitch: int, frame: int) -> None:
+        sung = bool(self._voice[channel, pitch] > self._voice_before[channel, pitch])
+        self._found.append((float(self._since[channel, pitch]), float(frame), int(channel), int(pitch), sung))
+        self._since[channel, pitch] = np.nan
+
+
+def onset_thresholds(head: FrameHeadConfig, channels: Sequence[int]) -> NDArray[np.float32]:
+    """The thresholds by which a model is read, `(C, 128)`: those of its channels, and of pitches that have their own."""
+    table = np.repeat(np.asarray(head.onset_thresholds, dtype=np.float32)[:, None], PITCHES, axis=1)
+    for channel, pitch, threshold in head.exceptions:
+        table[channel, pitch] = threshold
+    return table[list(channels)]
+
+
+@dataclass(frozen=True)
+class Middle:
+    """Which frames are read of segments that overlap by half: the middle ones, which hear what comes before and after them.
+
+    The segments stand in time order, each half a segment after the one before. Half a segment is not a whole number of hops,
+    so the step from the last frame of one to the first of the next may be shorter than a hop.
+    """
+
+    first: int  # of the frames of a segment
+    count: int
+    hop: int  # samples
+    segment_samples: int
+    sample_rate: int
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> "Middle":
+        """The middle half of a model's frames."""
+        count = -(-config.segment_samples // (2 * config.hop))
+        return cls((config.frames - count) // 2, count, config.hop, config.segment_samples, config.sample_rate)
+
+    def take(self, frames: FrameLogits) -> FrameLogits:
+        """The frames to read of `(S, C, T, 128)`: `(C, S count, 128)`."""
+        kept = slice(self.first, self.first + self.count)
+        return FrameLogits(*(part[:, :, kept].transpose(0, 1).flatten(1, 2) for part in frames))
+
+    def seconds(self, frames: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Times of frames that count on through the segments, fractions allowed; 0 is the first segment's first sample."""
+        segment = np.floor(np.maximum(np.floor(frames + 0.5), 0) / self.count)  # of the whole frame, whatever lies between two
+        samples = np.floor(segment * self.segment_samples / 2) + (self.first + frames - segment * self.count) * self.hop
+        return np.asarray(samples / self.sample_rate, dtype=np.float64)

@@ -1,0 +1,118 @@
+"""Spectrogram -> convolutional features: three residual blocks that halve the frequencies and keep every frame.
+
+After the Res2D pre-encoder of YourMT3+; the most expensive part of the full model (42 of 60 GMAC of the
+encoder per segment). The convolutions run channels-last, which on CPUs and tensor cores is the faster layout.
+
+Batch normalisation takes the statistics of the batch in training mode. With small batches of a single stem
+these drift away from the pretrained ones; `YourMT3.freeze_batch_norm` keeps the running statistics in force.
+Wherever they are in force, training included, each norm is folded into the convolution before it.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stemscribe.model.winograd import convolve
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut, then average pooling over pairs of frequency bins."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(channels_out)
+        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, kernel_size=3, padding=1, bias=False)
+        self.shortcut = nn.Conv2d(channels_in, channels_out, kernel_size=1) if channels_in != channels_out else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`(B, C_in, T, F)` -> `(B, C_out, T, F / 2)`."""
+        hidden = F.relu(normalised(self.conv1, self.bn1, features), inplace=True)
+        hidden = normalised(self.conv2, self.bn2, hidden)
+        return rectified_pairs(hidden.add_(features if self.shortcut is None else widened(self.shortcut, features)))
+
+
+def widened(convolution: nn.Conv2d, plane: Tensor) -> Tensor:
+    """A 1x1 convolution of one plane `(B, 1, T, F)`: a multiple of it for each channel, which oneDNN is slow to learn.
+
+    It is summed in the reference's order, multiple and bias first: the tiny fixture's experts feel the last bit of a sum.
+    """
+    if convolution.bias is None or plane.shape[1] != 1:
+        wide: Tensor = convolution(plane)
+        return wide
+    rows = torch.addcmul(convolution.bias, plane.permute(0, 2, 3, 1), convolution.weight.flatten())  # channels last
+    return rows.permute(0, 3, 1, 2)
+
+
+def normalised(convolution: nn.Conv2d, norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
+    """`norm(convolution(features))`; with running statistics in force the norm is folded into the kernel.
+
+    A norm with fixed statistics multiplies each output channel by a number and adds another, so the kernel may be multiplied
+    instead. The norm's own weights get their gradients through the folded kernel, and the map before the norm is never stored.
+    """
+    if norm.training or norm.running_mean is None or norm.running_var is None:
+        normal: Tensor = norm(convolution(features))
+        return normal
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    shift = norm.bias - norm.running_mean * scale
+    kernel = convolution.weight * scale.view(-1, 1, 1, 1)
+    return convolve(features, kernel, shift)
+
+
+def rectified_pairs(sums: Tensor) -> Tensor:
+    """ReLU, then the mean of each two neighbouring bins.
+
+    Args:
+        sums: `(B, C, T, F)`, which is overwritten.
+
+    Returns:
+        `(B, C, T, F / 2)`.
+    """
+    if torch.is_grad_enabled() and sums.requires_grad:
+        pooled: Tensor = _RectifiedPairs.apply(sums)  # type: ignore[no-untyped-call]
+        return pooled
+    return F.avg_pool2d(F.relu(sums, inplace=True), kernel_size=(1, 2))
+
+
+class _RectifiedPairs(torch.autograd.Function):
+    """For the backward pass only the signs are kept, a byte each; the map itself is the largest there is."""
+
+    @staticmethod
+    def forward(ctx: Any, sums: Tensor) -> Tensor:
+        ctx.save_for_backward((sums > 0).view(torch.uint8))
+        return F.avg_pool2d(F.relu(sums, inplace=True), kernel_size=(1, 2))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (positive,) = ctx.saved_tensors
+        towards: Tensor = positive.to(gradient.dtype)
+        torch.unflatten(towards, -1, (-1, 2)).mul_((gradient / 2).unsqueeze(-1))
+        return towards
+
+
+class ResidualStack(nn.Module):
+    """Three residual blocks; the first one widens a single plane to all channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            [ResidualBlock(1, channels), ResidualBlock(channels, channels), ResidualBlock(channels, channels)]
+        )
+
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        """Convolve.
+
+        Args:
+            spectrogram: `(B, T, F)`, F a multiple of 8.
+
+        Returns:
+            `(B, T, F / 8, channels)`.
+        """
+        features = spectrogram.unsqueeze(1).contiguous(memory_format=torch.channels_last)
+        for block in self.blocks:
+            features = block(features)
+        return features.permute(0, 2, 3, 1)
