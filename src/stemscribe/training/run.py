@@ -1,0 +1,220 @@
+"""Running a specialist's training so that nothing is lost: lock, resume, early stopping, best weights.
+
+Everything that is kept between runs lies in `work/<stem>/<fingerprint>/`: `last.ckpt`, `best.ckpt` and the learning curves.
+The fingerprint covers parameters, data, base and code, so a run continues only what would have led to the same result. A lock
+on the folder keeps a second process out of a run whose first is still alive. A checkpoint is there whole, or the one before it.
+"""
+
+import fcntl
+import io
+import json
+import pickle
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from stemscribe import interruption
+from stemscribe.atomic import atomic_file, refusals, write_json
+from stemscribe.errors import CheckpointError, StemscribeError
+from stemscribe.memory import memory_for, out_of_memory
+from stemscribe.training.curves import Curves, forget_after, progress_callback, quiet
+from stemscribe.training.specialist import MONITOR, SpecialistTraining
+
+LAST, BEST, BASE, BASE_SCORE, CURVES = "last.ckpt", "best.ckpt", "base.pt", "base.json", "dvclive"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training run came to."""
+
+    steps: int
+    base_score: float  # validation onset F1 before the first step
+    best_score: float  # of the weights that the module now holds
+    kept: str  # `specialist`, or `base` if every step made it worse
+    seconds: float  # wall time of this process; less than the training took if it was resumed
+    resumed_at: int  # step at which this process took over, 0 for a run from the start
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process.
+
+    Raises:
+        StemscribeError: if another process trains there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StemscribeError(f"another process trains in {folder}; wait for it or stop it") from None
+        yield
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Lightning's checkpoints, written beside their place.
+
+    Lightning writes to the system's folder for temporary files and moves the result. Where that is another file system a kill
+    leaves half a checkpoint, and a missing permission passes for success.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write `checkpoint`; what is there stays until the new one is complete.
+
+        Raises:
+            StemscribeError: if the operating system refuses (disk full, no permission).
+        """
+        _save(checkpoint, Path(path))
+
+
+class StopWhenAsked(Callback):
+    """Ctrl-C and SIGTERM end a training at the next step at the latest, whatever caught the KeyboardInterrupt before."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Stop if somebody asked for it."""
+        interruption.check()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM come out of Lightning as what they are; it would leave the program with exit code 1 and no word."""
+    try:
+        yield
+        interruption.check()
+    except SystemExit as leaving:
+        raise KeyboardInterrupt from leaving
+
+
+def train(module: SpecialistTraining, folder: Path, device: str, patience: int, gradient_clip: float) -> Outcome:
+    """Train until the steps are used up or validation stops improving; leaves the best weights in the module.
+
+    Args:
+        module: what to teach; changed in place.
+        folder: the run's own folder under work/, locked by the caller; holds what an earlier, killed run left.
+        device: `cpu` or `cuda`.
+        patience: validations without a better score.
+        gradient_clip: global norm.
+
+    Raises:
+        CheckpointError: if what an earlier run left is damaged.
+        StemscribeError: if there is too little memory for the batch, or no space on the disk.
+    """
+    started = time.monotonic()
+    last = folder / LAST
+    resumed = last.exists()
+    quiet()
+    base_score = _score_of_base(module, folder, device)
+    resumed_at: int = _load(last)["global_step"] if resumed else 0
+    if resumed:
+        forget_after(folder / CURVES, resumed_at)
+        print(f"resuming {folder} at step {resumed_at}", flush=True)
+    else:
+        shutil.rmtree(folder / CURVES, ignore_errors=True)
+    trainer = _trainer(module, folder, device, patience, gradient_clip, resumed)
+    enough = memory_for(module.batch_size, "training on", "finetune.batch_size", lambda size: module.rehearse(size, device))
+    with refusals(folder), interruptible(), enough:
+        trainer.fit(module, ckpt_path=last if resumed else None)
+    best = _load(folder / BEST)
+    score = float(best["validation_score"])
+    if score >= base_score:
+        module.load_state_dict(best["state_dict"])
+    else:
+        module.model.load_state_dict(_load(folder / BASE))
+    kept = "specialist" if score >= base_score else "base"
+    seconds = time.monotonic() - started
+    return Outcome(trainer.global_step, base_score, max(score, base_score), kept, seconds, resumed_at)
+
+
+def _score_of_base(module: SpecialistTraining, folder: Path, device: str) -> float:
+    """Validate before the first step, once; a resumed run finds the number and the weights in the folder."""
+    if not (folder / BASE_SCORE).exists():
+        trainer = pl.Trainer(
+            accelerator=accelerator(device), devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
+        )
+        with interruptible():
+            (result,) = trainer.validate(module, verbose=False)
+        _save(module.model.state_dict(), folder / BASE)
+        write_json(folder / BASE_SCORE, {MONITOR: result[MONITOR]})
+    score: float = json.loads((folder / BASE_SCORE).read_text(encoding="utf-8"))[MONITOR]
+    return score
+
+
+def _save(content: dict[str, Any], path: Path) -> None:
+    archive = io.BytesIO()  # torch's own writer does not say why it could not write
+    torch.save(content, archive)
+    with atomic_file(path) as partial:
+        partial.write_bytes(archive.getbuffer())
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if out_of_memory(error):
+            raise
+        raise CheckpointError(f"{path} is damaged; remove {path.parent} to train from the start") from error
+    return checkpoint
+
+
+class _StopForGood(EarlyStopping):
+    """Early stopping that a resumed run remembers; Lightning's own would train on for one more epoch."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = self.wait_count >= self.patience
+
+
+class _KeepScore(Callback):
+    """Writes the validation score into each checkpoint, so that the best one knows its own."""
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["validation_score"] = float(trainer.callback_metrics.get(MONITOR, float("-inf")))
+
+
+def _trainer(
+    module: SpecialistTraining,
+    folder: Path,
+    device: str,
+    patience: int,
+    gradient_clip: float,
+    resumed: bool,
+) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator=accelerator(device),
+        devices=1,
+        max_epochs=module.epochs,
+        limit_train_batches=module.steps_per_epoch,
+        gradient_clip_val=gradient_clip,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        deterministic=True,
+        logger=Curves(folder / CURVES, resumed),
+        plugins=[WholeCheckpoints()],
+        callbacks=[
+            StopWhenAsked(),
+            _KeepScore(),
+            _StopForGood(MONITOR, mode="max", patience=patience, check_finite=True),
+            # The best first: a run that is killed between the two does the epoch again, and does not forget that it was best.
+            ModelCheckpoint(folder, filename=Path(BEST).stem, monitor=MONITOR, mode="max", enable_version_counter=False),
+            # Lightning's own `save_last` saves only when the best changes; a killed run must lose one epoch at most.
+            ModelCheckpoint(folder, filename=Path(LAST).stem, enable_version_counter=False),
+            progress_callback(module.steps),
+        ],
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+    )
+
+
+def accelerator(device: str) -> str:
+    """Lightning's name of a torch device."""
+    return "gpu" if device == "cuda" else device

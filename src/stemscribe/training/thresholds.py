@@ -1,0 +1,125 @@
+"""From which probability on the frame head's answers are notes: chosen on validation music, and kept in the model's config.
+
+The promise: a threshold is chosen by the very measure that the model is judged by, mean F1 over excerpts: the onset threshold
+by onset F1, then the active threshold, which decides where notes end, by onset+offset F1. Single drums may have an onset
+threshold of their own.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stemscribe.audio import SAMPLE_RATE, Audio
+from stemscribe.model.config import FrameHeadConfig
+from stemscribe.model.frame_head import FrameLogits
+from stemscribe.model.yourmt3 import YourMT3
+from stemscribe.notes import Note
+from stemscribe.scoring.counts import Counts, pool
+from stemscribe.scoring.drums import drum_counts, drum_counts_by_pitch
+from stemscribe.scoring.notes import onset_counts, onset_offset_counts
+from stemscribe.transcriber import Transcriber
+
+ONSET_GRID = tuple(round(0.05 * step, 2) for step in range(2, 19))  # 0.1 to 0.9
+FEWEST_HITS = 16  # of a drum in all excerpts, from which it may have a threshold of its own
+HELD_FROM = 0.3  # active threshold while the onset threshold is chosen, which it hardly touches
+ACTIVE_GRID = tuple(round(0.1 * step, 1) for step in range(1, 7))  # 0.1 to 0.6
+
+Excerpt = tuple[Audio, Sequence[Note]]
+Score = Callable[[list[Note], list[Note]], Counts]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the frame head says of an excerpt, and what it should."""
+
+    frames: FrameLogits
+    seconds: float
+    reference: list[Note]
+
+
+def hear(transcriber: Transcriber, excerpts: Iterable[Excerpt]) -> list[Heard]:
+    """Listen to each excerpt once; the thresholds are then tried without the model."""
+    return [Heard(transcriber.hear_frames(audio), len(audio) / SAMPLE_RATE, list(notes)) for audio, notes in excerpts]
+
+
+def onset_scores(transcriber: Transcriber, excerpt: Excerpt, drums: bool) -> list[float]:
+    """Onset F1 of an excerpt with each threshold of `ONSET_GRID`; the model must be in evaluation mode."""
+    audio, notes = excerpt
+    heard = Heard(transcriber.hear_frames(audio), len(audio) / SAMPLE_RATE, list(notes))
+    return [_f1(transcriber, heard, threshold, HELD_FROM, drum_counts if drums else onset_counts) for threshold in ONSET_GRID]
+
+
+def _f1(transcriber: Transcriber, heard: Heard, onset: float, active: float, score: Score) -> float:
+    return score(heard.reference, transcriber.read_frames(heard.frames, heard.seconds, onset, active)).f1
+
+
+def _best(transcriber: Transcriber, heard: Sequence[Heard], pairs: Sequence[tuple[float, float]], score: Score) -> int:
+    """Which of some pairs of onset and active threshold has the best mean F1, the first of equals."""
+    return int(np.argmax([np.mean([_f1(transcriber, each, *pair, score) for each in heard]) for pair in pairs]))
+
+
+def choose_thresholds(
+    model: YourMT3, stems: Iterable[tuple[Sequence[int], Sequence[Excerpt], bool]], device: str | None = None
+) -> FrameHeadConfig:
+    """The frame head's config with thresholds chosen for some stems; the model keeps its own until it is given the result.
+
+    Args:
+        model: with a frame head, in evaluation mode.
+        stems: for each stem its programs, excerpts of validation tracks, and whether it is drums. Of two stems that share a
+            channel the later one decides.
+        device: where to listen.
+    """
+    head = model.config.frame_head
+    assert head is not None
+    thresholds, exceptions = list(head.onset_thresholds), list(head.exceptions)
+    pitched: list[tuple[Transcriber, list[Heard], float]] = []
+    for programs, excerpts, drums in stems:
+        transcriber = Transcriber(model, programs, "frames", device)
+        heard = hear(transcriber, excerpts)
+        pairs = [(threshold, HELD_FROM) for threshold in ONSET_GRID]
+        threshold = ONSET_GRID[_best(transcriber, heard, pairs, drum_counts if drums else onset_counts)]
+        for channel in transcriber.channels:
+            thresholds[channel] = threshold
+        exceptions = [each for each in exceptions if each[0] not in transcriber.channels]
+        if drums:
+            (channel,) = transcriber.channels
+            exceptions += [(channel, pitch, own) for pitch, own in _drum_thresholds(transcriber, heard, threshold)]
+        else:
+            pitched.append((transcriber, heard, threshold))
+    active = head.active_threshold
+    if pitched:
+        scores = [
+            np.mean(
+                [
+                    _f1(transcriber, each, onset, value, onset_offset_counts)
+                    for transcriber, heard, onset in pitched
+                    for each in heard
+                ]
+            )
+            for value in ACTIVE_GRID
+        ]
+        active = ACTIVE_GRID[int(np.argmax(scores))]
+    return replace(head, onset_thresholds=tuple(thresholds), exceptions=tuple(exceptions), active_threshold=active)
+
+
+def _drum_thresholds(transcriber: Transcriber, heard: Sequence[Heard], usual: float) -> list[tuple[int, float]]:
+    """Thresholds of the drums that are hit often enough and read better with another one than the `usual`.
+
+    A model is far surer of a kick than of a ride. Drums do not touch each other's scores, so each is tried by itself, by onset
+    F1 of all its hits.
+    """
+    tried: dict[int, dict[float, list[Counts]]] = {}
+    for threshold in ONSET_GRID:
+        for each in heard:
+            found = transcriber.read_frames(each.frames, each.seconds, threshold, HELD_FROM)
+            for pitch, counts in drum_counts_by_pitch(each.reference, found).items():
+                tried.setdefault(pitch, {}).setdefault(threshold, []).append(counts)
+    own = []
+    for pitch, by_threshold in sorted(tried.items()):
+        f1 = {threshold: pool(counts).f1 for threshold, counts in by_threshold.items()}
+        best = max(f1, key=lambda threshold: (f1[threshold], -abs(threshold - usual)))
+        hits = max(pool(counts).reference for counts in by_threshold.values())
+        if hits >= FEWEST_HITS and f1[best] > f1.get(usual, 0.0):
+            own.append((pitch, best))
+    return own
