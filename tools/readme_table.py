@@ -1,0 +1,148 @@
+"""Write the results of the last run between the markers `<!-- results -->` and `<!-- /results -->` of README.md.
+
+    python tools/readme_table.py
+
+Every number comes from plots/<stem>/conditions.csv, a row for each head by which the models were read. The headline's head
+stands first and must agree with metrics/<stem>.json. What "separated" means comes from data/separated/<stem>/manifest.json.
+Nothing is rounded twice and nothing is left out: a missing file or condition is an error.
+"""
+
+import csv
+import json
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stemscribe.atomic import atomic_file
+from stemscribe.errors import DataError, StemscribeError
+from stemscribe.scoring.conditions import BASE_MIX, BASE_STEM, HEAD_TITLES, HEADLINE, SHUFFLED_TIME, SPECIALIST_STEM
+from stemscribe.stages import STEMS
+
+README = Path("README.md")
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+LINE = 126  # characters
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+LABELS = {"vocals": "vocals (voice-like programs, no singing)"}
+COLUMNS = (
+    "stem",
+    "read by",
+    "base, full mix",
+    "base, true stem",
+    "specialist, true stem",
+    "specialist, separated stem",
+    "gain over the base on the mix",
+    "better on",
+    "chance",
+)
+
+Row = Mapping[str, str]
+
+
+def main() -> None:
+    """Fill in the table.
+
+    Raises:
+        DataError: if a file is missing, broken or from another run, or README.md lacks the markers.
+    """
+    text = README.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise DataError(f"{README} lacks {BEGIN} or {END}; restore it with `git checkout {README}`")
+    with atomic_file(README) as partial:
+        partial.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}", encoding="utf-8")
+
+
+def table() -> str:
+    """The table and the sentences that it needs, as Markdown."""
+    by_stem = {stem: _by_head(Path("plots") / stem / "conditions.csv") for stem in STEMS}
+    rows = [list(COLUMNS), ["---"] * len(COLUMNS)]
+    for stem, heads in by_stem.items():
+        rows += [cells(stem, head, heads) for head in heads]
+    first = _same([next(iter(heads)) for heads in by_stem.values()], "the headline's head")
+    manifests = [_object(Path("data/separated") / stem / "manifest.json") for stem in STEMS]
+    corpus, method = (_same([manifest.get(key) for manifest in manifests], key) for key in ("corpus", "method"))
+    caption = (
+        f"Onset F1 on the test songs of the corpus `{corpus}`, mean over the songs in which the stem plays; {PLUS_MINUS} is "
+        f"half of the 95 % interval of that mean over songs. Separated is {method}: no separator was run. Chance is the "
+        "specialist's own notes at shuffled times. Bold is the headline, which speaks of the head that `predict.decode` names: "
+        f"`{first}`, the {HEAD_TITLES[first]}."
+    )
+    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", *textwrap.wrap(caption, LINE)])
+
+
+def cells(stem: str, head: str, heads: Mapping[str, Mapping[str, Row]]) -> list[str]:
+    """One row of the table: a stem as one head reads it."""
+    path = Path("plots") / stem / "conditions.csv"
+    conditions, first = heads[head], head == next(iter(heads))
+    headline = conditions[HEADLINE]
+    if first:
+        metrics = _object(Path("metrics") / f"{stem}.json")
+        for key in ("onset_f1", "onset_f1_ci", "delta_vs_base"):
+            if metrics.get(key) != _number(path, headline, key):
+                raise DataError(f"metrics/{stem}.json and {path} disagree about {key}; run `dvc repro evaluate_{stem}`")
+
+    def onset(condition: str) -> str:
+        row = conditions[condition]
+        return f"{_number(path, row, 'onset_f1'):.3f} {PLUS_MINUS} {_number(path, row, 'onset_f1_ci'):.3f}"
+
+    gain, low, high = (_number(path, headline, key) for key in ("delta_vs_base", "delta_low", "delta_high"))
+    return [
+        LABELS.get(stem, stem) if first else "",
+        HEAD_TITLES[head],
+        onset(BASE_MIX),
+        onset(BASE_STEM),
+        onset(SPECIALIST_STEM),
+        f"**{onset(HEADLINE)}**" if first else onset(HEADLINE),
+        f"{gain:+.3f} ({low:+.3f} to {high:+.3f})",
+        f"{headline['improved_tracks']} of {headline['tracks']}",
+        f"{_number(path, conditions[SHUFFLED_TIME], 'onset_f1'):.3f}",
+    ]
+
+
+def _by_head(path: Path) -> dict[str, dict[str, Row]]:
+    """Rows by head and condition, the headline's head first."""
+    found: dict[str, dict[str, Row]] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream, strict=True):
+                found.setdefault(row["head"], {})[row["condition"]] = row
+    except (OSError, KeyError, csv.Error) as error:
+        raise DataError(f"cannot read {path} ({error}); run `dvc repro` or `dvc checkout`") from error
+    wanted = (BASE_MIX, BASE_STEM, SPECIALIST_STEM, HEADLINE, SHUFFLED_TIME)
+    missing = [f"{condition} by {head}" for head, rows in found.items() for condition in wanted if condition not in rows]
+    if missing or not found:
+        raise DataError(f"{path} lacks {missing[0] if found else 'rows'}; run `dvc repro evaluate_{path.parent.name}`")
+    return found
+
+
+def _number(path: Path, row: Row, key: str) -> float:
+    try:
+        return float(row[key])
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{path} has no number for {key} of {row['condition']}; run `dvc repro`") from None
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path} ({error}); run `dvc repro` or `dvc checkout`") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds no named values; run `dvc repro`")
+    return content
+
+
+def _same(values: list[Any], name: str) -> Any:
+    if any(value != values[0] or not value for value in values):
+        raise DataError(f"the stems do not agree about {name} ({', '.join(map(str, values))}); run `dvc repro separate`")
+    return values[0]
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (StemscribeError, OSError) as error:
+        sys.exit(f"readme_table: {error}")
