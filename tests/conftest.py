@@ -1,0 +1,58 @@
+"""What all tests share."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from project_clone import Outcome, Project, whole_graph
+from stemscribe import interruption, runtime
+from stemscribe.corpora.sources import WheelSource, read_source
+from stemscribe.corpora.wheel import fetch_wheel
+from stemscribe.errors import DataError
+
+os.environ.setdefault("STEMSCRIBE_DEVICE", "cpu")
+# Tensors this small only make threads wait for each other, on a busy machine twenty times longer than they work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("STEMSCRIBE_THREADS", "1")
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def requests_heard() -> Iterator[None]:
+    """A stage that was asked to stop ignores what comes after, until its process ends; here it goes on."""
+    handlers = {number: signal.getsignal(number) for number in interruption.REQUESTS}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, Outcome]]:
+    """A clone in which `dvc repro` ran once with the ci profile, and what it said. Nobody may change this clone."""
+    source = read_source("demo", REPOSITORY / "data/sources")
+    downloads = runtime.downloads_dir()
+    assert isinstance(source, WheelSource)
+    try:
+        fetch_wheel(source.wheel, downloads if downloads.is_absolute() else REPOSITORY / downloads)
+    except DataError as error:
+        pytest.skip(f"the demo corpus cannot be had: {error}")
+    folder = tmp_path_factory.mktemp("graph")
+    yield whole_graph(folder / "project")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def finished(first_run: tuple[Project, Outcome]) -> Project:
+    """The clone of `first_run`, to look at."""
+    return first_run[0]
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Iterator[Project]:
+    """A copy of the finished project, to do anything with."""
+    yield finished.fork(tmp_path / "project")
+    shutil.rmtree(tmp_path, ignore_errors=True)

@@ -1,0 +1,111 @@
+"""params.yaml is read once, strictly, and shows a stage only what it declared."""
+
+from pathlib import Path
+
+import pytest
+
+from stemscribe.config import load_params
+from stemscribe.errors import UsageError
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def params_file(tmp_path: Path) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text(SHIPPED, encoding="utf-8")
+    return path
+
+
+def change(path: Path, old: str, new: str) -> Path:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    return path
+
+
+def complaint(path: Path, *reads: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        load_params(reads or ("seed",), path)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_shipped_file_is_complete(params_file: Path) -> None:
+    params = load_params(("seed", "stems", "finetune"), params_file)
+    assert params.stems["bass"].programs == tuple(range(32, 40))
+    assert set(params.stems) == {"bass", "drums", "vocals", "other"}
+
+
+def test_the_four_stems_share_no_program_and_leave_out_only_effects(params_file: Path) -> None:
+    stems = load_params(("stems",), params_file).stems
+    programs = [program for stem in stems.values() for program in stem.programs]
+    assert len(programs) == len(set(programs))
+    unclaimed = set(range(129)) - set(programs)
+    assert unclaimed == {*range(96, 100), *range(102, 128)}
+
+
+def test_a_mistyped_key_is_named_with_the_nearest_known_one(params_file: Path) -> None:
+    message = complaint(change(params_file, "learning_rate:", "lerning_rate:"))
+    assert "stems.bass.finetune" in message
+    assert "'lerning_rate'" in message
+    assert "did you mean 'learning_rate'" in message
+
+
+def test_a_missing_key_is_named(params_file: Path) -> None:
+    assert "missing key 'patience'" in complaint(change(params_file, "  patience: 3 ", "  # patience: 3 "))
+
+
+def test_an_unknown_stem_is_answered_with_the_stems_there_are(params_file: Path) -> None:
+    assert "no stem 'bas'" in (message := complaint(params_file, "stems.bas"))
+    assert "bass, drums, vocals, other" in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("seed: 1", "seed: one", "seed: expected a whole number"),
+        ("  batch_size: 10 ", "  batch_size: 1.5 ", "finetune.batch_size: expected a whole number"),
+        ("  decode: frames", "  decode: notes", "predict.decode: expected tokens or frames"),
+        ("programs: [128]", "programs: [129]", "stems.drums.programs: expected programs from 0 to 128"),
+        ("programs: [128]", "programs: 128", "stems.drums.programs: expected a list"),
+        ("  songs: 36", "  songs: 10", "demo.songs: expected more songs"),
+        ("method: bleed", "method: demux", "separate.method: expected oracle or bleed"),
+        ("shift_smoothing: [0.4, 0.24, 0.06]", "shift_smoothing: [0.4, 0.24]", "expected a list of 3"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(params_file: Path, old: str, new: str, expected: str) -> None:
+    assert expected in complaint(change(params_file, old, new))
+
+
+def test_a_key_written_twice_is_refused(params_file: Path) -> None:
+    assert "'seed' stands twice" in complaint(change(params_file, "seed: 1", "seed: 1\nseed: 2"))
+
+
+def test_broken_yaml_is_one_line_with_its_place(params_file: Path) -> None:
+    assert "line" in complaint(change(params_file, "seed: 1", "seed: [1"))
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    assert "run this in the project folder" in complaint(tmp_path / "params.yaml")
+
+
+def test_numbers_as_dvc_writes_them_are_numbers(params_file: Path) -> None:
+    change(params_file, "learning_rate: 5.0e-4", "learning_rate: 3e-05")  # YAML 1.1 reads this as a text
+    assert load_params(("stems.bass",), params_file).stems["bass"].finetune.learning_rate == 3e-5
+
+
+def test_a_stage_sees_only_what_it_declared(params_file: Path) -> None:
+    params = load_params(("seed", "stems.bass.programs"), params_file)
+    assert params.seed == 1
+    assert len(params.stems["bass"].programs) == 8
+    for peek in (
+        lambda: params.evaluate.bootstrap_draws,
+        lambda: params.stems["bass"].finetune.steps,
+        lambda: bool(params.finetune),
+    ):
+        with pytest.raises(LookupError, match="without declaring it"):
+            peek()
+    assert "drums" not in params.stems

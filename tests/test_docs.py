@@ -1,0 +1,162 @@
+"""What README.md and docs/ say about the project is so: the graph, the files, the settings, the links, the tables."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import networkx
+import pytest
+
+from scored_project import write_project
+from stemscribe import runtime
+from stemscribe.checkpoint import save_model
+from stemscribe.errors import DataError
+from stemscribe.stages import STEMS, evaluate
+from tiny_model import small_model
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+STEM_OF = re.compile(rf"_(?:{'|'.join(STEMS)})$")
+
+
+def tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def section(title: str) -> str:
+    return README.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def first_cells(title: str) -> list[str]:
+    return re.findall(r"^\| (`.+?) \|", section(title), re.MULTILINE)
+
+
+def test_the_drawn_graph_is_the_graph_of_dvc() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "dag", "--mermaid"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    names = dict(re.findall(r'(node\d+)\["(.+?)"\]', done.stdout))
+    short = {node: STEM_OF.sub("_S", name) for node, name in names.items()}
+    true = networkx.DiGraph([(short[one], short[other]) for one, other in re.findall(r"(node\d+)-->(node\d+)", done.stdout)])
+    drawn = networkx.DiGraph(re.findall(r"^  (\w+) --> (\w+)$", section("The graph"), re.MULTILINE))
+    assert set(networkx.transitive_reduction(true).edges) == set(drawn.edges)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if "://" not in target and not (page.parent / target).exists()] == []
+
+
+def test_the_file_map_names_files_that_exist() -> None:
+    named = [Path(name) for cell in first_cells("File map") for name in re.findall(r"`(.+?)`", cell)]
+    missing = [
+        path
+        for path in named
+        if not ((REPOSITORY / path).exists() or (REPOSITORY / "src/stemscribe" / path).exists())
+        and path not in (Path("dvc.lock"), Path("metrics"))  # a run makes them
+    ]
+    assert missing == []
+
+
+def test_the_file_map_covers_the_package() -> None:
+    package = REPOSITORY / "src/stemscribe"
+    parts = {path.name for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    text = section("File map")
+    assert sorted(part for part in parts - {"__init__.py"} if f"{part}`" not in text and f"{part}/`" not in text) == []
+
+
+def test_files_to_open_exist() -> None:
+    cells = re.findall(r"^\| .+? \| (.+?) \|$", section("To change X, open Y"), re.MULTILINE)
+    named = [name for cell in cells for name in re.findall(r"`([\w/]+\.\w+|[\w/]+/)`", cell)]
+    assert len(named) > 20
+    missing = [
+        name for name in named if not (REPOSITORY / name).exists() and not (REPOSITORY / "src/stemscribe" / name).exists()
+    ]
+    assert missing == []
+
+
+def test_every_hardware_setting_is_listed() -> None:
+    listed = re.findall(r"^\| `(STEMSCRIBE_\w+)` \| `(\w+)` \|", section("Your hardware"), re.MULTILINE)
+    assert dict(listed) == {f"STEMSCRIBE_{name.upper()}": name for name in runtime.SETTINGS}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_stages_that_are_named_exist(page: Path) -> None:
+    stages = re.findall(r"^  (\w+):", (REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    commands = re.findall(r"dvc repro((?: -{1,2}[\w-]+)*)((?: \w+)*)", page.read_text(encoding="utf-8"))
+    targets = [target for _, names in commands for target in names.split() if "_" in target]
+    assert [target for target in targets if target not in stages] == []
+
+
+@pytest.fixture
+def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(write_project(tmp_path))
+    for stem in STEMS:
+        evaluate.main([stem])
+    shutil.copy(REPOSITORY / "README.md", tmp_path)
+    return tmp_path
+
+
+def test_the_table_of_results_is_what_was_measured(scored: Path) -> None:
+    readme_table = tool("readme_table")
+    readme_table.main()
+    text = (scored / "README.md").read_text(encoding="utf-8")
+    (row,) = [line for line in text.splitlines() if line.startswith("| bass |") and "**" in line]
+    metrics = json.loads((scored / "metrics/bass.json").read_text())
+    assert f"**{metrics['onset_f1']:.3f} \N{PLUS-MINUS SIGN} {metrics['onset_f1_ci']:.3f}**" in row
+    assert f"{metrics['delta_vs_base']:+.3f} (" in row
+    assert "vocals (voice-like programs, no singing)" in text
+    assert "simulated bleed (-12 dB)" in text
+    assert text.split("<!-- /results -->")[1] == README.split("<!-- /results -->")[1]
+    readme_table.main()
+    assert (scored / "README.md").read_text(encoding="utf-8") == text
+
+
+def test_the_table_of_results_refuses_numbers_of_two_runs(scored: Path) -> None:
+    metrics = json.loads((scored / "metrics/drums.json").read_text())
+    (scored / "metrics/drums.json").write_text(json.dumps({**metrics, "delta_vs_base": 0.5}))
+    with pytest.raises(DataError, match=r"metrics/drums\.json and plots/drums/conditions\.csv disagree about delta_vs_base"):
+        tool("readme_table").main()
+
+
+def test_the_card_counts_the_songs_that_were_heard(tmp_path: Path) -> None:
+    scores = {f"validation/{stem}_{head}": 0.5 for stem in STEMS for head in ("tokens", "frames")}
+    facts = {
+        "params": {"seed": 1, "train": {"batch_size": 2}},
+        "training": {"steps": 3, "seconds": 60, "resumed": False},
+        "commit": "abc",
+        "uncommitted_changes": False,
+        "versions": {"torch": "2"},
+        "validation": scores,
+    }
+    save_model(tmp_path / "silent", small_model(), facts)
+    with pytest.raises(DataError, match="lacks 'heard'"):
+        tool("base_card").card(tmp_path / "silent")
+    save_model(tmp_path / "base", small_model(), {**facts, "heard": ["a1", "b2", "c3"]})
+    assert "| songs heard | 3 |" in tool("base_card").card(tmp_path / "base").splitlines()
+
+
+def test_make_clean_removes_environments_and_unfinished_training_and_nothing_else(tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    gone = (".venv", ".venv-reference", ".venv-peers", "build", "work/bass", "work/other", "work/peers", "pretrain/work/0a1b")
+    kept = ("work/downloads", "work/raw", "pretrain/work/downloads", "pretrain/data", "data/shards", "models/bass")
+    for name in (*gone, *kept):
+        (tmp_path / name).mkdir(parents=True)
+    for _ in range(2):  # where nothing is left to remove it is no error
+        subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, check=True)
+    assert [name for name in gone if (tmp_path / name).exists()] == []
+    assert [name for name in kept if not (tmp_path / name).exists()] == []
+    shutil.rmtree(tmp_path / "pretrain")
+    subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, check=True)

@@ -1,0 +1,90 @@
+"""Work is spread over processes so that nobody can tell: same results, same order, same errors."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stemscribe.errors import DataError, StemscribeError
+from stemscribe.executor import map_in_processes
+
+
+def square(number: int) -> tuple[int, int]:
+    """The first items take longest, so that they are ready last."""
+    time.sleep(0.02 * (4 - number))
+    return number, number * number
+
+
+def break_at_two(number: int) -> int:
+    if number == 2:
+        raise DataError("stems/S02.flac is truncated; replace the file")
+    return number
+
+
+def die(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_results_come_in_the_order_of_the_items_for_any_number_of_workers() -> None:
+    alone = map_in_processes(square, range(5), 1, "squaring")
+    assert alone == [(0, 0), (1, 1), (2, 4), (3, 9), (4, 16)]
+    assert map_in_processes(square, range(5), 2, "squaring") == alone
+
+
+def test_no_items_need_no_workers() -> None:
+    assert map_in_processes(square, [], 4, "squaring") == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_workers_error_arrives_as_it_was_raised(workers: int) -> None:
+    with pytest.raises(DataError) as caught:
+        map_in_processes(break_at_two, range(4), workers, "reading")
+    assert str(caught.value) == "stems/S02.flac is truncated; replace the file"
+
+
+def test_a_killed_worker_is_one_line_with_the_way_out() -> None:
+    with pytest.raises(StemscribeError, match=r"a worker process was killed.*STEMSCRIBE_WORKERS=1"):
+        map_in_processes(die, range(2), 2, "reading")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a child that its parent died")
+def test_workers_do_not_outlive_a_killed_caller() -> None:
+    code = (
+        "import time; from stemscribe.executor import map_in_processes; map_in_processes(time.sleep, [60, 60], 2, 'sleeping')"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as caller:
+        deadline = time.monotonic() + 20
+        while len(workers := children(caller.pid)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert len(workers) == 2
+        time.sleep(0.5)  # until they wait for work
+        caller.kill()
+    while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(alive(pid) for pid in workers)
+
+
+def children(parent: int) -> list[int]:
+    """The worker processes of `parent`, without multiprocessing's resource tracker."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                stat, command = (folder / "stat").read_text(), (folder / "cmdline").read_text()
+            except OSError:
+                continue  # ended meanwhile
+            if int(stat.rpartition(")")[2].split()[1]) == parent and "spawn_main" in command:
+                found.append(int(folder.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False

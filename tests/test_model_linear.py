@@ -1,0 +1,118 @@
+"""Products by oneDNN are those of PyTorch up to rounding, with their gradients; norms are folded without a trace."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stemscribe.model.attention import _DroppedAttention, attend, kept
+from stemscribe.model.linear import linear
+from stemscribe.model.moe import RUN_STEP, MixtureOfExperts, gated_linear
+from stemscribe.model.pre_encoder import normalised
+from tiny_model import noise, relative, small_model
+
+
+def gradients(result: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """Of a sum whose gradient differs from place to place."""
+    ramp = torch.linspace(-1.0, 1.0, result.numel()).view_as(result)
+    return torch.autograd.grad((result * ramp).sum(), inputs)
+
+
+def test_a_linear_layer_is_a_linear_layer():
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(3, 50, 24), torch.randn(40, 24), torch.randn(40)
+    inputs = [part.requires_grad_() for part in (x, weight, bias)]
+    ours, plain = linear(*inputs), F.linear(*inputs)
+    assert relative(ours, plain) < 1e-5
+    for mine, theirs in zip(gradients(ours, *inputs), gradients(plain, *inputs), strict=True):
+        assert relative(mine, theirs) < 1e-5
+
+
+def test_a_linear_layer_takes_the_gradient_of_a_sum():
+    x, weight = torch.randn(9, 8), torch.randn(4, 8, requires_grad=True)
+    linear(x, weight).sum().backward()  # an expanded scalar, no memory behind it
+    assert torch.allclose(weight.grad, x.sum(0).expand(4, -1), atol=1e-5)
+
+
+def test_nothing_is_no_trouble_for_a_linear_layer():
+    assert linear(torch.zeros(0, 8), torch.randn(4, 8)).shape == (0, 4)
+
+
+def test_a_gated_product_learns_as_its_parts_do():
+    torch.manual_seed(0)
+    inputs = [torch.randn(*shape, requires_grad=True) for shape in ((7, 5), (7, 5), (3, 5))]
+    opened, through, weight = inputs
+    ours, plain = gated_linear(*inputs), F.linear(F.silu(opened) * through, weight)
+    assert relative(ours, plain) < 1e-5
+    for mine, theirs in zip(gradients(ours, *inputs), gradients(plain, *inputs), strict=True):
+        assert relative(mine, theirs) < 1e-5
+
+
+def test_attention_with_dropout_learns_as_its_parts_do():
+    torch.manual_seed(0)
+    queries, keys, values = inputs = [torch.randn(2, 3, n, 4, requires_grad=True) for n in (5, 6, 6)]
+    mask = kept((2, 3, 5, 6), 0.3)
+    ours = _DroppedAttention.apply(*inputs, mask, 1.5)
+    plain = ((queries @ keys.mT / 2).softmax(dim=-1) * mask * 1.5) @ values
+    assert relative(ours, plain) < 1e-5
+    for mine, theirs in zip(gradients(ours, *inputs), gradients(plain, *inputs), strict=True):
+        assert relative(mine, theirs) < 1e-5
+
+
+def test_dropout_keeps_its_share_and_comes_from_the_seed():
+    torch.manual_seed(7)
+    mask = kept((1_000, 999), 0.1)
+    assert abs(float(mask.float().mean()) - 0.9) < 0.002
+    torch.manual_seed(7)
+    assert torch.equal(kept((1_000, 999), 0.1), mask)
+    ones = torch.ones(1, 1, 1_000, 8)
+    assert abs(float(attend(ones, ones, ones, 0.1).mean()) - 1.0) < 0.01
+
+
+@pytest.mark.parametrize("tokens", [1, RUN_STEP, 300])
+def test_grouped_experts_answer_and_learn_as_routed_ones(tokens):
+    torch.manual_seed(0)
+    mixture = MixtureOfExperts(width=16, hidden=32, experts=8, top_k=2)
+    x = torch.randn(tokens, 16, requires_grad=True)
+    weights = (x, *mixture.parameters())
+    routed, grouped = mixture.routed(x), mixture.grouped(x)
+    assert relative(grouped, routed) < 1e-5
+    ramp = torch.linspace(-1.0, 1.0, routed.numel()).view_as(routed)
+    pairs = [torch.autograd.grad((y * ramp).sum(), weights, allow_unused=True) for y in (routed, grouped)]
+    for mine, theirs in zip(*pairs, strict=True):
+        if mine is not None and mine.abs().max() > 0:
+            assert relative(theirs, mine) < 1e-4
+
+
+def test_a_folded_norm_is_the_norm_and_learns_as_it_does():
+    torch.manual_seed(0)
+    convolution, norm = nn.Conv2d(3, 5, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(5).eval()
+    nn.init.uniform_(norm.weight, 0.5, 2.0), nn.init.uniform_(norm.bias)
+    norm.running_mean.uniform_(-1.0, 1.0), norm.running_var.uniform_(0.2, 3.0)
+    features = torch.randn(2, 3, 6, 8, requires_grad=True)  # the border, where zeros are read, is most of it
+    inputs = (features, convolution.weight, norm.weight, norm.bias)
+    folded, plain = normalised(convolution, norm, features), norm(convolution(features))
+    assert relative(folded, plain) < 1e-5
+    for mine, theirs in zip(gradients(folded, *inputs), gradients(plain, *inputs), strict=True):
+        assert relative(mine, theirs) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("part", "still"), [("none", ()), ("conv", ("pre_encoder.",)), ("encoder", ("pre_encoder.", "encoder."))]
+)
+def test_a_frozen_part_gets_no_gradient_and_all_others_do(part, still):
+    model = small_model([4])
+    model.prune = True
+    model.freeze(part)
+    model.train()
+    model(noise(model.config), torch.ones(2, 1, 4, dtype=torch.long)).square().sum().backward()
+    silent = {name for name, weight in model.named_parameters() if weight.grad is None}
+    assert {name for name, _ in model.named_parameters() if still and name.startswith(still)} <= silent
+    assert all(name.startswith((*still, "frame_head.")) for name in silent)
+    for prefix in still:
+        assert not any(module.training for name, module in model.named_modules() if f"{name}.".startswith(prefix))
+
+
+def test_an_unknown_part_is_refused_by_name():
+    with pytest.raises(ValueError, match="parts are none, conv, encoder"):
+        small_model([4]).freeze("decoder")

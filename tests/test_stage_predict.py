@@ -1,0 +1,85 @@
+"""Predicting leaves the notes of every head that the model has, side by side, and nothing that depends on the machine."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from shard_band import SECONDS, write_band
+from stemscribe.checkpoint import save_model
+from stemscribe.data.shards import ShardReader
+from stemscribe.errors import UsageError
+from stemscribe.midi import read_midi
+from stemscribe.model import SMALL, YourMT3
+from stemscribe.notes import load_notes
+from stemscribe.stages.predict import Condition, predict
+from tiny_model import small_model
+
+BASS = tuple(range(32, 40))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardReader:
+    """A band with one test track, of six seconds."""
+    return write_band(tmp_path_factory.mktemp("shards") / "bass")
+
+
+def eager_model() -> YourMT3:
+    """An untrained bass specialist whose frame head hears notes everywhere."""
+    model = small_model([4])
+    assert model.frame_head is not None
+    with torch.no_grad():
+        model.frame_head.linear.bias.zero_()
+    return model
+
+
+@pytest.fixture(scope="module")
+def eager(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "bass"
+    save_model(folder, eager_model(), {}, BASS)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_each_head_has_a_folder_and_equal_notes_give_equal_bytes(shards: ShardReader, eager: Path, tmp_path: Path) -> None:
+    for decode in ("tokens", "frames"):  # the headline's head is no matter of the prediction
+        predict([Condition(eager, shards.folder, BASS, tmp_path / decode)], decode)
+    written = contents(tmp_path / "tokens")
+    assert list(written) == [
+        f"{head}/{name}" for head in ("frames", "tokens") for name in ("midi/Track00004.mid", "notes.npz", "summary.json")
+    ]
+    assert contents(tmp_path / "frames") == written
+    notes = load_notes(tmp_path / "tokens/frames/notes.npz")["Track00004"]
+    assert len(notes) == len(read_midi(tmp_path / "tokens/frames/midi/Track00004.mid")) > 0
+    for head in ("tokens", "frames"):
+        summary = json.loads(written[f"{head}/summary.json"])
+        assert (summary["decode"], summary["tracks"], summary["seconds"]) == (head, 1, SECONDS)
+
+
+def test_a_model_without_a_frame_head_is_read_by_its_tokens_alone(shards: ShardReader, tmp_path: Path) -> None:
+    model = YourMT3(replace(SMALL, frame_head=None, memory_frames=False), [4]).eval()
+    model.load_state_dict(small_model([4]).state_dict(), strict=False)
+    folder = tmp_path / "plain"
+    save_model(folder, model, {}, BASS)
+    predict([Condition(folder, shards.folder, BASS, tmp_path / "stem")], "tokens")
+    assert [path.name for path in (tmp_path / "stem").iterdir()] == ["tokens"]
+    with pytest.raises(UsageError, match="this model has no frame head; decode tokens"):
+        predict([Condition(folder, shards.folder, BASS, tmp_path / "other")], "frames")
+    assert not (tmp_path / "other").exists()
+
+
+def test_several_processes_find_what_one_finds(
+    shards: ShardReader, eager: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEMSCRIBE_THREADS", "1")
+    for workers in ("1", "2"):
+        monkeypatch.setenv("STEMSCRIBE_WORKERS", workers)
+        heard = [Condition(eager, shards.folder, BASS, tmp_path / workers / name) for name in ("stem", "separated")]
+        predict(heard, "frames")
+    assert contents(tmp_path / "2") == contents(tmp_path / "1")
+    assert len(contents(tmp_path / "1")) == 12

@@ -1,0 +1,93 @@
+"""Thresholds of the frame head: those by which it reads the excerpts best."""
+
+import numpy as np
+import pytest
+import torch
+
+from music import drum, note
+from stemscribe.audio import SAMPLE_RATE, Audio
+from stemscribe.model import SMALL, FrameLogits, Middle
+from stemscribe.model.frame_head import onset_thresholds
+from stemscribe.notes import DRUM_PROGRAM
+from stemscribe.training.thresholds import ACTIVE_GRID, ONSET_GRID, choose_thresholds, onset_scores
+from stemscribe.transcriber import Transcriber
+from tiny_model import small_model
+
+SILENCE = np.zeros(4 * SAMPLE_RATE, dtype=np.float32)
+TUNE = [note("E2", 0.5, 1.0, 33), note("G2", 1.5, 2.5, 33), note("E2", 3.0, 3.5, 33)]
+
+
+def heard(true: float, false: float, held: float, rest: float) -> FrameLogits:
+    """Frames in which TUNE begins with probability `true` and as many wrong notes with `false`.
+
+    Notes sound with probability `held` while they last, and with `rest` for half a second more.
+    """
+    chunks = 2 * -(-len(SILENCE) // SMALL.segment_samples) + 1
+    middle = Middle.of(SMALL)
+    seconds = middle.seconds(np.arange(float(chunks * middle.count))) - SMALL.segment_samples / 2 / SAMPLE_RATE
+    onset, active = (torch.full((1, len(seconds), 128), 0.01) for _ in range(2))
+    for each in TUNE:
+        first, last, later = np.searchsorted(seconds, [each.onset, each.offset, each.offset + 0.5])
+        onset[0, first, each.pitch] = true
+        onset[0, first, each.pitch + 6] = false
+        active[0, first:last, each.pitch] = held
+        active[0, last:later, each.pitch] = rest
+    return FrameLogits(onset.logit(), active.logit(), torch.zeros_like(onset), torch.zeros_like(onset))
+
+
+@pytest.fixture
+def hears(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that hears the tune, and less surely something else."""
+    monkeypatch.setattr(Transcriber, "hear_frames", lambda self, audio: heard(true=0.33, false=0.22, held=0.45, rest=0.25))
+
+
+@pytest.mark.usefixtures("hears")
+def test_an_onset_threshold_between_right_and_wrong_notes_is_chosen() -> None:
+    head = choose_thresholds(small_model([4]), [(range(32, 40), [(SILENCE, TUNE)], False)])
+
+    assert head.onset_thresholds[4] == 0.25  # the lowest of those that keep the wrong notes out
+    assert {head.onset_thresholds[channel] for channel in range(13) if channel != 4} == {0.4}  # nobody asked
+    assert head.active_threshold == 0.3  # with 0.2 the notes would be half a second too long, with 0.5 a frame long
+
+
+@pytest.mark.usefixtures("hears")
+def test_a_stem_is_scored_with_every_threshold() -> None:
+    transcriber = Transcriber(small_model([4]), range(32, 40), "frames")
+    scores = dict(zip(ONSET_GRID, onset_scores(transcriber, (SILENCE, TUNE), drums=False), strict=True))
+
+    assert scores[0.2] == pytest.approx(2 / 3)  # six notes, three of them right
+    assert scores[0.25] == scores[0.3] == 1
+    assert scores[0.35] == 0
+
+
+@pytest.mark.usefixtures("hears")
+def test_drums_decide_nothing_about_how_long_notes_last() -> None:
+    model = small_model([12])
+    assert model.config.frame_head is not None
+    head = choose_thresholds(model, [([DRUM_PROGRAM], [(SILENCE, [])], True)])
+    assert head.active_threshold == model.config.frame_head.active_threshold
+
+
+def test_a_drum_that_is_heard_less_surely_has_a_threshold_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats = np.arange(0.1, 3.9, 0.2)
+    hits = [drum("kick", each) for each in beats] + [drum("ride", each + 0.1) for each in beats]
+
+    def heard_drums(self: Transcriber, audio: Audio) -> FrameLogits:
+        frames = heard(true=0.01, false=0.01, held=0.01, rest=0.01)
+        seconds = Middle.of(SMALL).seconds(np.arange(float(frames.onset.shape[1]))) - SMALL.segment_samples / 2 / SAMPLE_RATE
+        for hit in hits:
+            frames.onset[0, np.searchsorted(seconds, hit.onset), hit.pitch] = 2.0 if hit.pitch == 36 else -1.0  # .88, .27
+            frames.onset[0, np.searchsorted(seconds, hit.onset + 0.06), 36] = -0.5  # .38, an echo of both in the kick
+        return frames
+
+    monkeypatch.setattr(Transcriber, "hear_frames", heard_drums)
+    head = choose_thresholds(small_model([12]), [([DRUM_PROGRAM], [(SILENCE, hits)], True)])
+    (by_pitch,) = onset_thresholds(head, [12])
+    assert by_pitch[36] > 0.38
+    assert by_pitch[51] < 0.27
+
+
+def test_the_grids_are_probabilities_in_ascending_order() -> None:
+    for grid in (ONSET_GRID, ACTIVE_GRID):
+        assert list(grid) == sorted(set(grid))
+        assert 0 < grid[0] < grid[-1] < 1
