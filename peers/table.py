@@ -1,0 +1,142 @@
+"""The page that a comparison ends in: scores, paired differences and speed, as Markdown."""
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from recordings import MIX, Part
+from scores import Result, difference, interval, scored, without_unisons
+
+from stemscribe.scoring.notes import STANDARD, Tolerances
+from stemscribe.scoring.statistics import Interval
+
+LINE = 126  # characters
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+NOTHING = "\N{EN DASH}"
+PITCHED = ("bass", "vocals", "other", MIX)
+COLUMN = {"vocals": "vocals (voice-like)", MIX: "full mix, pitched notes"}
+SCORE = {"onset": "onset F1", "onset_offset": "onset+offset F1"}
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Who took part and how it went."""
+
+    title: str
+    command: str  # that made it
+    corpus: str  # what was heard, in words
+    parts: Mapping[str, Part]
+    results: Mapping[str, Mapping[str, Result]]  # who -> part -> result, in the order of the rows
+    pairs: Sequence[tuple[str, str]]  # who minus whom
+    machine: str  # in words
+    draws: int
+    seed: int
+    tolerances: Tolerances = STANDARD
+
+
+def page(contest: Contest) -> str:
+    """The whole page, ending in a newline."""
+    lengths = ", ".join(f"{COLUMN.get(name, name)} {len(part.tracks)}" for name, part in contest.parts.items())
+    blocks = [
+        f"# {contest.title}",
+        _text(f"Made by `{contest.command}`; nothing here is written by hand. Heard: {contest.corpus}."),
+        _text(f"Tracks with a note of the part: {lengths}."),
+        *_reading(contest),
+        "## Onset F1",
+        _text(f"Mean over tracks {PLUS_MINUS} half of its 95 % interval over the choice of tracks."),
+        _scores(contest, "onset"),
+        "## Onset+offset F1",
+        _scores(contest, "onset_offset"),
+        *_differences(contest),
+        "## Speed",
+        _text(
+            "Times real time, with reading and decoding and without loading the model: the median over tracks of seconds of "
+            "audio for each second of processor time, all threads added up, and in brackets for each second on the clock. "
+            f"{contest.machine}."
+        ),
+        _speed(contest),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _reading(contest: Contest) -> list[str]:
+    lines = [
+        "All hear the same 16 kHz samples of true stems and full mixes; no separator is involved. Notes are scored as they are "
+        "decoded, with the same clean-up for all, and instruments inside a part are not told apart. A unison of two "
+        "instruments is two notes to find; the last row is what a perfect ear that knows no instruments could reach."
+    ]
+    deaf = [who for who, results in contest.results.items() if "drums" in contest.parts and "drums" not in results]
+    if deaf:
+        lines.append(f"{' and '.join(deaf)} know no drums: those columns are ours alone, and of a mix the pitched notes count.")
+    return [_text(line) for line in lines]
+
+
+def _text(paragraph: str) -> str:
+    return "\n".join(textwrap.wrap(paragraph, LINE, break_long_words=False, break_on_hyphens=False))
+
+
+def _scores(contest: Contest, score: str) -> str:
+    columns = [(COLUMN.get(part, part), part, score) for part in PITCHED if part in contest.parts]
+    if score == "onset" and "drums" in contest.parts:
+        columns += [("drums, General MIDI classes", "drums", "onset"), ("drums, five classes", "drums", "five_class")]
+
+    def cell(results: Mapping[str, Result], part: str, name: str) -> str:
+        if part not in results:
+            return NOTHING
+        found = interval(results[part].f1[name], contest.draws, contest.seed)
+        return f"{found.mean:.3f} {PLUS_MINUS} {found.half_width:.3f}"
+
+    rows = [[who, *(cell(results, part, name) for _, part, name in columns)] for who, results in contest.results.items()]
+    rows.append(
+        ["true notes, unisons once", *(_ceiling(contest.parts[part], name, contest.tolerances) for _, part, name in columns)]
+    )
+    return _table(["", *(title for title, _, _ in columns)], rows)
+
+
+def _ceiling(part: Part, score: str, tolerances: Tolerances) -> str:
+    if part.drums:
+        return NOTHING
+    values = scored(part, without_unisons(part, tolerances.onset), tolerances)[score]
+    return f"{sum(values) / len(values):.3f}"
+
+
+def _differences(contest: Contest) -> list[str]:
+    parts = [part for part in (*PITCHED, "drums") if part in contest.parts]
+    blocks = []
+    for score, title in SCORE.items():
+        rows = []
+        for one, other in contest.pairs:
+            mine, theirs = contest.results[one], contest.results[other]
+            shared = [part for part in parts if part in mine and part in theirs and score in mine[part].f1]
+            cells = {part: _signed(difference(mine[part], theirs[part], score, contest.draws, contest.seed)) for part in shared}
+            if cells:
+                rows.append([f"{one} minus {other}", *(cells.get(part, NOTHING) for part in parts)])
+        shown = [column for column in range(len(parts) + 1) if any(row[column] != NOTHING for row in rows)]
+        if rows:
+            header = ["", *(COLUMN.get(part, part) for part in parts)]
+            blocks += [
+                f"## Differences in {title}",
+                _text("Paired by track; the 95 % interval in brackets, bold where it lies above zero."),
+                _table([header[column] for column in shown], [[row[column] for column in shown] for row in rows]),
+            ]
+    return blocks
+
+
+def _signed(found: Interval) -> str:
+    text = f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+    return f"**{text}**" if found.low > 0 else text
+
+
+def _speed(contest: Contest) -> str:
+    parts = list(contest.parts)
+    rows = []
+    for who, results in contest.results.items():
+        cells = [
+            f"{results[part].heard.cpu:.3g} ({results[part].heard.wall:.3g})" if part in results else NOTHING for part in parts
+        ]
+        rows.append([who, *cells])
+    return _table(["", *(COLUMN.get(part, part) for part in parts)], rows)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
