@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stemscribe.model import FULL, SMALL, FrameLogits, FrameReader, Middle, ModelConfig, YourMT3
 from stemscribe.model.config import FrameHeadConfig
-from stemscribe.model.frame_head import onset_thresholds
+from stemscribe.model.frame_head import UNISON_FRAMES, onset_thresholds, without_echoes
 from tiny_model import noise, small_model
 
 FRAMES = 10
@@ -33,11 +33,11 @@ def read(frames: FrameLogits, *, onset: float = 0.4, active: float = 0.3, stretc
 
 
 def read_voices(frames: FrameLogits, onset: float = 0.4, active: float = 0.3, stretch: int = FRAMES) -> list[list[float]]:
-    """The same, and 1 at the end for what is sung."""
+    """The same, and 1 behind it for what is sung."""
     reader = FrameReader([onset] * len(frames.onset), active)
     for start in range(0, frames.onset.shape[1], stretch):
         reader.feed(FrameLogits(*(part[:, start : start + stretch] for part in frames)))
-    return reader.finish().tolist()
+    return reader.finish()[:, :5].tolist()
 
 
 def held(first: int, stop: int, pitch: int = 60, channel: int = 0) -> dict:
@@ -132,6 +132,65 @@ def test_an_onset_lies_where_the_head_says_between_frames():
     frames = drawn({(0, 2, 60): 0.8, (0, 6, 62): 0.8}, {**held(2, 4), **held(6, 8, 62)})
     frames.shift[0, 2, 60], frames.shift[0, 6, 62] = 0.25, -3.0
     assert read(frames) == [[0, 2.25, 4, 60], [0, 5.5, 8, 62]]  # half a frame at most
+
+
+def test_a_note_knows_how_sure_its_onset_was():
+    reader = FrameReader([0.4, 0.4], 0.3)
+    reader.feed(drawn({(0, 2, 60): 0.8, (0, 5, 60): 0.5, (1, 2, 64): 0.6}, held(2, 8), channels=2))
+    assert reader.finish()[:, 5].tolist() == pytest.approx([0.8, 0.6, 0.5])
+
+
+def found(*notes: tuple[int, float, int, bool, float]) -> np.ndarray:
+    """What a reader found, of (channel, onset, pitch, sung, probability)."""
+    rows = [(channel, onset, onset + 8, pitch, sung, surety) for channel, onset, pitch, sung, surety in notes]
+    return np.array(rows, dtype=np.float64).reshape(-1, 6)
+
+
+PIANO, ORGAN, STRINGS = 0, 1, 2
+
+
+@pytest.mark.parametrize(
+    ("other", "stays"),
+    [
+        ((ORGAN, 11.5, 60, False, 0.6), False),
+        ((ORGAN, 11.5, 60, False, 0.8), True),  # sure enough to be a unison
+        ((ORGAN, 10 + UNISON_FRAMES + 0.1, 60, False, 0.6), True),  # too late for an echo
+        ((ORGAN, 10 - UNISON_FRAMES, 60, False, 0.6), False),
+        ((ORGAN, 10, 72, False, 0.6), True),
+        ((ORGAN, 10, 60, True, 0.6), True),  # a voice doubles an instrument more often than not
+    ],
+)
+def test_what_a_second_channel_hears_of_a_note_is_left_out(other: tuple, stays: bool):
+    notes = found((PIANO, 10, 60, False, 0.9), other)
+    assert without_echoes(notes, 0.8).tolist() == (notes if stays else notes[:1]).tolist()
+
+
+def test_the_surest_of_several_is_kept_and_the_order_stays():
+    notes = found(
+        (PIANO, 9, 60, False, 0.5), (ORGAN, 10, 60, False, 0.7), (STRINGS, 11, 60, False, 0.6), (PIANO, 30, 60, False, 0.5)
+    )
+    assert without_echoes(notes, 0.8)[:, :2].tolist() == [[ORGAN, 10], [PIANO, 30]]
+    assert without_echoes(notes, 0.6)[:, :2].tolist() == [[ORGAN, 10], [STRINGS, 11], [PIANO, 30]]
+
+
+def test_drums_are_no_echo_of_a_pitch():
+    notes = found((0, 10, 36, False, 0.9), (1, 10, 36, False, 0.5))
+    assert len(without_echoes(notes, 0.8, apart=[1])) == 2
+    assert len(without_echoes(notes[:0], 0.8)) == 0
+
+
+@given(
+    notes=st.lists(
+        st.tuples(st.integers(0, 2), st.floats(0, 40), st.integers(60, 61), st.booleans(), st.floats(0.3, 0.99)), max_size=40
+    )
+)
+def test_no_two_notes_that_begin_together_are_both_unsure(notes: list):
+    kept = without_echoes(found(*notes), 0.8)
+    unsure = kept[kept[:, 5] < 0.8]
+    for each in unsure:
+        together = (kept[:, 3:5] == each[3:5]).all(axis=1) & (np.abs(kept[:, 1] - each[1]) <= UNISON_FRAMES)
+        assert together.sum() == 1
+    assert without_echoes(kept, 0.8).tolist() == kept.tolist()
 
 
 @given(

@@ -38,14 +38,20 @@ def test_nothing_is_no_trouble_for_a_linear_layer():
     assert linear(torch.zeros(0, 8), torch.randn(4, 8)).shape == (0, 4)
 
 
-def test_a_gated_product_learns_as_its_parts_do():
+@pytest.mark.parametrize("experts", [0, 3])
+def test_a_gated_product_learns_as_its_parts_do(experts: int):
     torch.manual_seed(0)
-    inputs = [torch.randn(*shape, requires_grad=True) for shape in ((7, 5), (7, 5), (3, 5))]
-    opened, through, weight = inputs
-    ours, plain = gated_linear(*inputs), F.linear(F.silu(opened) * through, weight)
+    inputs = [torch.randn(*shape, requires_grad=True) for shape in ((7, 6), (7, 6), (3, 6), (7, experts))]
+    opened, through, weight, gates = inputs
+    learning = inputs if experts else inputs[:3]
+    share = gates.repeat_interleave(6 // experts, dim=-1) if experts else 1.0
+    ours = gated_linear(opened, through, gates if experts else None, weight)
+    plain = F.linear(F.silu(opened) * through * share, weight)
     assert relative(ours, plain) < 1e-5
-    for mine, theirs in zip(gradients(ours, *inputs), gradients(plain, *inputs), strict=True):
+    for mine, theirs in zip(gradients(ours, *learning), gradients(plain, *learning), strict=True):
         assert relative(mine, theirs) < 1e-5
+    with torch.no_grad():
+        assert relative(gated_linear(opened.clone(), through, gates if experts else None, weight), plain) < 1e-5
 
 
 def test_attention_with_dropout_learns_as_its_parts_do():
@@ -69,16 +75,17 @@ def test_dropout_keeps_its_share_and_comes_from_the_seed():
     assert abs(float(attend(ones, ones, ones, 0.1).mean()) - 1.0) < 0.01
 
 
+@pytest.mark.parametrize("way", ["grouped", "dense"])
 @pytest.mark.parametrize("tokens", [1, RUN_STEP, 300])
-def test_grouped_experts_answer_and_learn_as_routed_ones(tokens):
+def test_experts_answer_and_learn_alike_whichever_way_they_are_asked(tokens: int, way: str):
     torch.manual_seed(0)
     mixture = MixtureOfExperts(width=16, hidden=32, experts=8, top_k=2)
     x = torch.randn(tokens, 16, requires_grad=True)
     weights = (x, *mixture.parameters())
-    routed, grouped = mixture.routed(x), mixture.grouped(x)
-    assert relative(grouped, routed) < 1e-5
+    routed, other = mixture.routed(x), getattr(mixture, way)(x)
+    assert relative(other, routed) < 1e-5
     ramp = torch.linspace(-1.0, 1.0, routed.numel()).view_as(routed)
-    pairs = [torch.autograd.grad((y * ramp).sum(), weights, allow_unused=True) for y in (routed, grouped)]
+    pairs = [torch.autograd.grad((y * ramp).sum(), weights, allow_unused=True) for y in (routed, other)]
     for mine, theirs in zip(*pairs, strict=True):
         if mine is not None and mine.abs().max() > 0:
             assert relative(theirs, mine) < 1e-4

@@ -1,5 +1,7 @@
 """Thresholds of the frame head: those by which it reads the excerpts best."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from stemscribe.audio import SAMPLE_RATE, Audio
 from stemscribe.model import SMALL, FrameLogits, Middle
 from stemscribe.model.frame_head import onset_thresholds
 from stemscribe.notes import DRUM_PROGRAM
-from stemscribe.training.thresholds import ACTIVE_GRID, ONSET_GRID, choose_thresholds, onset_scores
+from stemscribe.training.thresholds import ACTIVE_GRID, ONSET_GRID, UNISON_GRID, choose_thresholds, onset_scores
 from stemscribe.transcriber import Transcriber
 from tiny_model import small_model
 
@@ -87,7 +89,21 @@ def test_a_drum_that_is_heard_less_surely_has_a_threshold_of_its_own(monkeypatch
     assert by_pitch[51] < 0.27
 
 
+@pytest.mark.parametrize(("doubled", "threshold"), [(False, 0.5), (True, 0.1)])
+def test_unisons_are_kept_where_the_music_has_them(doubled: bool, threshold: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A piano is heard surely, and a vibraphone with it, with a probability of 0.45."""
+
+    def on_both(self: Transcriber, audio: Audio) -> FrameLogits:
+        pair = (heard(true=true, false=0.01, held=0.9, rest=0.01) for true in (0.9, 0.45))
+        return FrameLogits(*map(torch.cat, zip(*pair, strict=True)))
+
+    monkeypatch.setattr(Transcriber, "hear_frames", on_both)
+    reference = [replace(each, program=program) for program in ((0, 8) if doubled else (0,)) for each in TUNE]
+    head = choose_thresholds(small_model([0, 1]), [(range(16), [(SILENCE, reference)], False)])
+    assert head.unison_threshold == threshold
+
+
 def test_the_grids_are_probabilities_in_ascending_order() -> None:
-    for grid in (ONSET_GRID, ACTIVE_GRID):
+    for grid in (ONSET_GRID, ACTIVE_GRID, UNISON_GRID):
         assert list(grid) == sorted(set(grid))
         assert 0 < grid[0] < grid[-1] < 1

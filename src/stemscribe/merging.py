@@ -87,7 +87,13 @@ def _with_thresholds(config: ModelConfig, specialists: Sequence[YourMT3]) -> Mod
                 thresholds[channel] = own.onset_thresholds[channel]
             others = tuple(each for each in exceptions if each[0] not in specialist.channels)
             exceptions = (*others, *(each for each in own.exceptions if each[0] in specialist.channels))
-    head = replace(head, onset_thresholds=tuple(thresholds), exceptions=exceptions, active_threshold=first.active_threshold)
+    head = replace(
+        head,
+        onset_thresholds=tuple(thresholds),
+        exceptions=exceptions,
+        active_threshold=first.active_threshold,
+        unison_threshold=first.unison_threshold,
+    )
     return replace(config, frame_head=head)
 
 
@@ -96,7 +102,7 @@ def _without_thresholds(config: ModelConfig) -> ModelConfig:
     head = config.frame_head
     if head is None:
         return config
-    usual = replace(head, onset_thresholds=(0.5,) * config.channels, active_threshold=0.5, exceptions=())
+    usual = replace(head, onset_thresholds=(0.5,) * config.channels, active_threshold=0.5, unison_threshold=0.5, exceptions=())
     return replace(config, frame_head=usual)
 
 

@@ -27,7 +27,8 @@ from stemscribe.audio import SAMPLE_RATE, Audio
 from stemscribe.config import FRAMES, HEADS, TOKENS
 from stemscribe.errors import DataError, UsageError
 from stemscribe.memory import memory_for
-from stemscribe.model.frame_head import FrameLogits, FrameReader, Middle, onset_thresholds
+from stemscribe.model.config import FrameHeadConfig
+from stemscribe.model.frame_head import FrameLogits, FrameReader, Middle, onset_thresholds, without_echoes
 from stemscribe.model.projection import check_int8
 from stemscribe.model.yourmt3 import YourMT3
 from stemscribe.notes import DRUM_PROGRAM, Note, clean_notes, clip_notes
@@ -87,6 +88,7 @@ class Transcriber:
         self._typical = {
             (channel, sung): typical_program(channel, wanted, sung) for channel in self.channels for sung in (False, True)
         }
+        self._drums = [row for row, channel in enumerate(self.channels) if channel == vocabulary.channel_of(DRUM_PROGRAM)]
         self._decode = decode
         config = model.config
         self._tokenizer = Tokenizer(config.segment_samples, config.sample_rate, config.max_length)
@@ -145,7 +147,7 @@ class Transcriber:
         if TOKENS in heads:
             read[TOKENS] = self._notes_of_tokens(tokens)
         if reader is not None:
-            read[FRAMES] = self._notes_of_frames(reader.finish()), {}
+            read[FRAMES] = self._notes_of_frames(reader.finish(), self._head.unison_threshold), {}
         return read
 
     @torch.inference_mode()
@@ -168,16 +170,28 @@ class Transcriber:
         parts = [self._frames(self._said(segments), between) for segments, between in self._groups(audio)]
         return FrameLogits(*(torch.cat(part, dim=1).cpu() for part in zip(*parts, strict=True)))
 
-    def read_frames(self, frames: FrameLogits, seconds: float, onset_threshold: float, active_threshold: float) -> list[Note]:
-        """Notes of a recording of `seconds` from what `hear_frames` said of it, with one onset threshold for all channels."""
-        reader = FrameReader([onset_threshold] * len(self.channels), active_threshold)
-        reader.feed(frames)
-        return clean_notes(clip_notes(self._of_stem(self._notes_of_frames(reader.finish())), seconds))
+    def read_frames(self, frames: FrameLogits, seconds: float, onset: float, active: float, unison: float) -> list[Note]:
+        """Notes of a recording of `seconds` from what `hear_frames` said of it.
 
-    def _reader(self) -> FrameReader:
+        Args:
+            frames: from `hear_frames`.
+            seconds: length of the recording.
+            onset: threshold of all channels; see `FrameHeadConfig`.
+            active: threshold.
+            unison: threshold.
+        """
+        reader = FrameReader([onset] * len(self.channels), active)
+        reader.feed(frames)
+        return clean_notes(clip_notes(self._of_stem(self._notes_of_frames(reader.finish(), unison)), seconds))
+
+    @property
+    def _head(self) -> FrameHeadConfig:
         head = self._model.config.frame_head
         assert head is not None  # see `_check_heads`
-        return FrameReader(onset_thresholds(head, self.channels), head.active_threshold)
+        return head
+
+    def _reader(self) -> FrameReader:
+        return FrameReader(onset_thresholds(self._head, self.channels), self._head.active_threshold)
 
     def _hear(self, segments: Tensor, heads: Sequence[str]) -> tuple[Tensor, FrameLogits | None]:
         """Memory of segments `(b, N)`, and what the frame head says of them where that is read, by whomever."""
@@ -247,8 +261,9 @@ class Transcriber:
         decoded = self._tokenizer.decode(tokens)
         return list(decoded.notes), dict(decoded.errors)
 
-    def _notes_of_frames(self, found: NDArray[np.float64]) -> list[Note]:
+    def _notes_of_frames(self, found: NDArray[np.float64], unison: float) -> list[Note]:
         """Notes that a `FrameReader` found in segments of which the first begins half a segment before the music."""
+        found = without_echoes(found, unison, self._drums)
         config, middle = self._model.config, Middle.of(self._model.config)
         lead = (config.segment_samples - config.segment_samples // 2) / config.sample_rate
         onsets, offsets = (np.maximum(middle.seconds(found[:, column]) - lead, 0.0) for column in (1, 2))

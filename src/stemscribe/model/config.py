@@ -66,6 +66,9 @@ class FrameHeadConfig:
 
     onset_thresholds: tuple[float, ...] = (0.4,) * 13  # by channel: an onset is a local maximum of at least this probability
     active_threshold: float = 0.3  # a note is held while its probability is at least this
+    unison_threshold: float = (
+        0.8  # what a second channel hears begin with another is a note of its own from this probability on
+    )
     exceptions: tuple[tuple[int, int, float], ...] = ()  # (channel, pitch, onset threshold) where it is not the channel's
     initial_bias: float = -4.5  # logit at the start of training: about 1 % of all (frame, pitch) cells are on
     harmonic: HarmonicConfig | None = None  # with both None it reads the projected states alone
@@ -73,7 +76,7 @@ class FrameHeadConfig:
 
     def __post_init__(self) -> None:
         own = [threshold for _, _, threshold in self.exceptions]
-        for threshold in (*self.onset_thresholds, *own, self.active_threshold):
+        for threshold in (*self.onset_thresholds, *own, self.active_threshold, self.unison_threshold):
             _require(0.0 < threshold < 1.0, "frame_head", f"has a threshold of {threshold}; it must lie between 0 and 1")
 
 

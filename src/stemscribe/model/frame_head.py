@@ -8,9 +8,10 @@ learns quickly, pulls the encoder along, and decodes without a token loop. The h
 that channel, by scaling and shifting them (FiLM, Perez et al. 2018, arXiv 1709.07871).
 
 `FrameReader` promises: every onset is a local maximum above its channel's threshold, every note has at least one frame, notes
-of one pitch in one channel do not overlap, and memory does not grow with the length of the music.
+of one pitch in one channel do not overlap, and memory grows with the number of notes alone.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from stemscribe.model.harmonic import LOWEST, HarmonicPitches
 from stemscribe.model.percussive import PercussiveFrames
 
 ANSWERS = 4  # onset, active, shift, voice
+UNISON_FRAMES = 2.0  # within which two channels hear one onset
 
 
 class FrameLogits(NamedTuple):
@@ -98,7 +100,7 @@ class Listener(nn.Module):
             `(B, C, T, ..., answers)`.
         """
         scale, offset = self.attend(memory).chunk(2, dim=-1)
-        answers: Tensor = self.answer(F.relu(self.ear(waveform).unsqueeze(1) * (1 + scale) + offset))
+        answers: Tensor = self.answer(torch.addcmul(offset, self.ear(waveform).unsqueeze(1), 1 + scale).relu_())
         return answers
 
 
@@ -123,9 +125,10 @@ class FrameReader:
         self._before = nothing  # onset probabilities of the last decided frame
         self._waiting: tuple[NDArray[np.float32], ...] = (nothing[:, :0],) * ANSWERS  # the frame that waits for its successor
         self._since = np.full((len(thresholds), PITCHES), np.nan)  # where the note that is held started
+        self._surety = np.zeros((len(thresholds), PITCHES))  # with what probability
         self._voice = np.zeros((len(thresholds), PITCHES))  # sum of the voice logits of all frames before
         self._voice_before = np.zeros_like(self._voice)  # the same where the note that is held started
-        self._found: list[tuple[float, float, int, int, bool]] = []
+        self._found: list[tuple[int, float, float, int, bool, float]] = []
 
     def feed(self, frames: FrameLogits) -> None:
         """Read on.
@@ -141,16 +144,15 @@ class FrameReader:
         """All notes.
 
         Returns:
-            `(n, 5)`: channel (its place in C), onset and offset in frames from the first one fed, pitch, and 1 if a voice
-            sings it; onsets lie between frames, offsets on them. Ordered by onset, channel, pitch.
+            `(n, 6)`: channel (its place in C), onset and offset in frames from the first one fed, pitch, 1 if a voice sings
+            it, and the probability of its onset; onsets lie between frames, offsets on them. Ordered by onset, channel, pitch.
         """
         nothing = np.full_like(self._before, -1.0)
         self._read(nothing, nothing, nothing, nothing)  # the last frame has no successor
         for channel, pitch in np.argwhere(~np.isnan(self._since)):
             self._end(channel, pitch, self._next)
         found, self._found = self._found, []
-        notes = np.array([(channel, onset, offset, pitch, sung) for onset, offset, channel, pitch, sung in found], np.float64)
-        notes = notes.reshape(-1, 5)
+        notes = np.array(found, np.float64).reshape(-1, 6)
         return notes[np.lexsort((notes[:, 3], notes[:, 0], notes[:, 1]))]
 
     def _read(self, *heard: NDArray[np.float32]) -> None:
@@ -166,6 +168,7 @@ class FrameReader:
                 self._end(channel, pitch, self._next + frame)
             started = starts[:, frame]
             self._since[started] = self._next + frame + shift[:, frame][started]
+            self._surety[started] = now[:, frame][started]
             self._voice_before[started] = self._voice[started]
             self._voice += voice[:, frame]
         self._next += decided
@@ -175,8 +178,37 @@ class FrameReader:
 
     def _end(self, channel: int, pitch: int, frame: int) -> None:
         sung = bool(self._voice[channel, pitch] > self._voice_before[channel, pitch])
-        self._found.append((float(self._since[channel, pitch]), float(frame), int(channel), int(pitch), sung))
+        onset, surety = float(self._since[channel, pitch]), float(self._surety[channel, pitch])
+        self._found.append((int(channel), onset, float(frame), int(pitch), sung, surety))
         self._since[channel, pitch] = np.nan
+
+
+def without_echoes(found: NDArray[np.float64], threshold: float, apart: Sequence[int] = ()) -> NDArray[np.float64]:
+    """What a `FrameReader` found, less what a channel only heard along with another one.
+
+    A piano and a guitar are alike to the head; in doubt it hears one note on both channels, each with half its heart. Of notes
+    of one pitch that begin together the surest is kept, and another one where it is sure enough, since unisons exist. Voices
+    and instruments are looked at apart.
+
+    Args:
+        found: `(n, 6)`.
+        threshold: probability from which the second note of a unison is kept.
+        apart: channels (their places in C) that are left as they are: those of drums.
+    """
+    kept: dict[tuple[int, bool], list[float]] = {}
+    stays = np.ones(len(found), dtype=np.bool_)
+    for index in np.argsort(-found[:, 5], kind="stable").tolist():
+        channel, onset, _, pitch, sung, surety = found[index].tolist()
+        if channel in apart:
+            continue
+        onsets = kept.setdefault((int(pitch), bool(sung)), [])
+        place = bisect_left(onsets, onset)
+        echo = any(abs(onset - other) <= UNISON_FRAMES for other in onsets[max(place - 1, 0) : place + 1])
+        if echo and surety < threshold:
+            stays[index] = False
+        else:
+            onsets.insert(place, onset)
+    return found[stays]
 
 
 def onset_thresholds(head: FrameHeadConfig, channels: Sequence[int]) -> NDArray[np.float32]:

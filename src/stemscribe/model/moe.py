@@ -45,7 +45,7 @@ class Expert(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(n, d)` -> `(n, d)`."""
-        return gated_linear(self.w1(x), self.gate(x), self.w2.weight)
+        return gated_linear(self.w1(x), self.gate(x), None, self.w2.weight)
 
 
 class MixtureOfExperts(nn.Module):
@@ -79,11 +79,9 @@ class MixtureOfExperts(nn.Module):
         weights, chosen = self.route(tokens)
         experts = self._experts()
         gates = weights.new_zeros(len(tokens), len(experts)).scatter(-1, chosen, weights)
-        rise = torch.cat([expert.w1.weight for expert in experts] + [expert.gate.weight for expert in experts])
-        fall = torch.cat([expert.w2.weight for expert in experts], dim=1)
-        opened, through = linear(tokens, rise).chunk(2, dim=-1)
-        hidden = torch.unflatten(F.silu(opened) * through, -1, (len(experts), -1)) * gates.unsqueeze(-1)
-        return linear(hidden.flatten(-2), fall)
+        opened = linear(tokens, torch.cat([expert.w1.weight for expert in experts]))
+        through = linear(tokens, torch.cat([expert.gate.weight for expert in experts]))
+        return gated_linear(opened, through, gates, torch.cat([expert.w2.weight for expert in experts], dim=1))
 
     def routed(self, tokens: Tensor) -> Tensor:
         """Each expert on its own tokens of `(n, d)`; one look at the device's counts per call.
@@ -129,14 +127,31 @@ def _answers(served: Tensor, weights: Tensor, places: Tensor) -> Tensor:
     return (gathered * weights.unsqueeze(-1)).sum(1).to(served.dtype)
 
 
-def gated_linear(opened: Tensor, through: Tensor, weight: Tensor) -> Tensor:
-    """`(silu(opened) * through) W^T`: `(n, h)` each and `W (d, h)` -> `(n, d)`; for the backward pass only these are kept."""
+def gated_linear(opened: Tensor, through: Tensor, gates: Tensor | None, weight: Tensor) -> Tensor:
+    """`(silu(opened) * through * gates) W^T`; for the backward pass only the arguments are kept.
+
+    Args:
+        opened: `(n, h)`; written over where nothing learns.
+        through: `(n, h)`.
+        gates: `(n, e)` of e experts that lie side by side in h; None is 1.
+        weight: `(d, h)`.
+
+    Returns:
+        `(n, d)`.
+    """
     if not torch.is_grad_enabled():
-        return linear(F.silu(opened, inplace=True).mul_(through), weight)
+        return linear(_gated(F.silu(opened, inplace=True).mul_(through), gates), weight)
     if torch.is_autocast_enabled(opened.device.type):
-        return linear(F.silu(opened) * through, weight)
-    served: Tensor = _GatedLinear.apply(opened, through, weight)  # type: ignore[no-untyped-call]
+        return linear(_gated(F.silu(opened) * through, gates), weight)
+    served: Tensor = _GatedLinear.apply(opened, through, gates, weight)  # type: ignore[no-untyped-call]
     return served
+
+
+def _gated(hidden: Tensor, gates: Tensor | None) -> Tensor:
+    """`(n, h)`, which is written over, times the gates of its e parts `(n, e)`."""
+    if gates is not None:
+        torch.unflatten(hidden, -1, (gates.shape[-1], -1)).mul_(gates.unsqueeze(-1))
+    return hidden
 
 
 def _kind(tokens: Tensor) -> torch.dtype:
@@ -182,16 +197,21 @@ class _GatedLinear(torch.autograd.Function):
     """SiLU, product and projection in one step: neither the SiLU nor the product is stored, both are quickly made again."""
 
     @staticmethod
-    def forward(ctx: Any, opened: Tensor, through: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(opened, through, weight)
-        return linear(F.silu(opened).mul_(through), weight)
+    def forward(ctx: Any, opened: Tensor, through: Tensor, gates: Tensor | None, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(opened, through, gates, weight)
+        return linear(_gated(F.silu(opened).mul_(through), gates), weight)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        opened, through, weight = ctx.saved_tensors
+        opened, through, gates, weight = ctx.saved_tensors
         risen = F.silu(opened)
-        towards_weight = linear(gradient.t(), (risen * through).t()) if ctx.needs_input_grad[2] else None
+        hidden = risen * through
         towards = linear(gradient, weight.t())
+        towards_gates = None
+        if gates is not None:
+            towards_gates = torch.unflatten(towards * hidden, -1, (gates.shape[-1], -1)).sum(-1)
+            _gated(towards, gates)
+        towards_weight = linear(gradient.t(), _gated(hidden, gates).t()) if ctx.needs_input_grad[3] else None
         towards_through = risen.mul_(towards)
-        return torch.ops.aten.silu_backward(towards.mul_(through), opened), towards_through, towards_weight
+        return torch.ops.aten.silu_backward(towards.mul_(through), opened), towards_through, towards_gates, towards_weight

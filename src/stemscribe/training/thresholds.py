@@ -1,8 +1,8 @@
 """From which probability on the frame head's answers are notes: chosen on validation music, and kept in the model's config.
 
 The promise: a threshold is chosen by the very measure that the model is judged by, mean F1 over excerpts: the onset threshold
-by onset F1, then the active threshold, which decides where notes end, by onset+offset F1. Single drums may have an onset
-threshold of their own.
+by onset F1, then that of unisons alike, then the active threshold, which decides where notes end, by onset+offset F1. Single
+drums may have an onset threshold of their own.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +24,8 @@ ONSET_GRID = tuple(round(0.05 * step, 2) for step in range(2, 19))  # 0.1 to 0.9
 FEWEST_HITS = 16  # of a drum in all excerpts, from which it may have a threshold of its own
 HELD_FROM = 0.3  # active threshold while the onset threshold is chosen, which it hardly touches
 ACTIVE_GRID = tuple(round(0.1 * step, 1) for step in range(1, 7))  # 0.1 to 0.6
+UNISONS_HELD = 0.8  # unison threshold while the onset threshold is chosen
+UNISON_GRID = tuple(round(0.1 * step, 1) for step in range(1, 10))  # 0.1, where most are kept, to 0.9
 
 Excerpt = tuple[Audio, Sequence[Note]]
 Score = Callable[[list[Note], list[Note]], Counts]
@@ -45,18 +47,23 @@ def hear(transcriber: Transcriber, excerpts: Iterable[Excerpt]) -> list[Heard]:
 
 def onset_scores(transcriber: Transcriber, excerpt: Excerpt, drums: bool) -> list[float]:
     """Onset F1 of an excerpt with each threshold of `ONSET_GRID`; the model must be in evaluation mode."""
-    audio, notes = excerpt
-    heard = Heard(transcriber.hear_frames(audio), len(audio) / SAMPLE_RATE, list(notes))
-    return [_f1(transcriber, heard, threshold, HELD_FROM, drum_counts if drums else onset_counts) for threshold in ONSET_GRID]
+    (heard,) = hear(transcriber, [excerpt])
+    return onset_scores_of(transcriber, heard, drums)
 
 
-def _f1(transcriber: Transcriber, heard: Heard, onset: float, active: float, score: Score) -> float:
-    return score(heard.reference, transcriber.read_frames(heard.frames, heard.seconds, onset, active)).f1
+def onset_scores_of(transcriber: Transcriber, heard: Heard, drums: bool) -> list[float]:
+    """The same of an excerpt that was listened to."""
+    score = drum_counts if drums else onset_counts
+    return [_f1(transcriber, heard, threshold, HELD_FROM, UNISONS_HELD, score) for threshold in ONSET_GRID]
 
 
-def _best(transcriber: Transcriber, heard: Sequence[Heard], pairs: Sequence[tuple[float, float]], score: Score) -> int:
-    """Which of some pairs of onset and active threshold has the best mean F1, the first of equals."""
-    return int(np.argmax([np.mean([_f1(transcriber, each, *pair, score) for each in heard]) for pair in pairs]))
+def _f1(transcriber: Transcriber, heard: Heard, onset: float, active: float, unison: float, score: Score) -> float:
+    return score(heard.reference, transcriber.read_frames(heard.frames, heard.seconds, onset, active, unison)).f1
+
+
+def _best(grid: Sequence[float], f1: Callable[[float], Iterable[float]]) -> float:
+    """The value with the best mean of its scores, the first of equals."""
+    return grid[int(np.argmax([np.mean(list(f1(value))) for value in grid]))]
 
 
 def choose_thresholds(
@@ -73,12 +80,12 @@ def choose_thresholds(
     head = model.config.frame_head
     assert head is not None
     thresholds, exceptions = list(head.onset_thresholds), list(head.exceptions)
-    pitched: list[tuple[Transcriber, list[Heard], float]] = []
+    pitched: list[tuple[Transcriber, Heard, float]] = []
     for programs, excerpts, drums in stems:
         transcriber = Transcriber(model, programs, "frames", device)
         heard = hear(transcriber, excerpts)
-        pairs = [(threshold, HELD_FROM) for threshold in ONSET_GRID]
-        threshold = ONSET_GRID[_best(transcriber, heard, pairs, drum_counts if drums else onset_counts)]
+        scored = [onset_scores_of(transcriber, each, drums) for each in heard]
+        threshold = ONSET_GRID[int(np.argmax(np.mean(scored, axis=0)))]
         for channel in transcriber.channels:
             thresholds[channel] = threshold
         exceptions = [each for each in exceptions if each[0] not in transcriber.channels]
@@ -86,21 +93,20 @@ def choose_thresholds(
             (channel,) = transcriber.channels
             exceptions += [(channel, pitch, own) for pitch, own in _drum_thresholds(transcriber, heard, threshold)]
         else:
-            pitched.append((transcriber, heard, threshold))
-    active = head.active_threshold
+            pitched += [(transcriber, each, threshold) for each in heard]
+    active, unison = head.active_threshold, head.unison_threshold
+    shared = [each for each in pitched if len(each[0].channels) > 1]  # there are no unisons on one channel
+    if shared:
+        unison = _best(UNISON_GRID, lambda value: (_f1(*each, HELD_FROM, value, onset_counts) for each in shared))
     if pitched:
-        scores = [
-            np.mean(
-                [
-                    _f1(transcriber, each, onset, value, onset_offset_counts)
-                    for transcriber, heard, onset in pitched
-                    for each in heard
-                ]
-            )
-            for value in ACTIVE_GRID
-        ]
-        active = ACTIVE_GRID[int(np.argmax(scores))]
-    return replace(head, onset_thresholds=tuple(thresholds), exceptions=tuple(exceptions), active_threshold=active)
+        active = _best(ACTIVE_GRID, lambda value: (_f1(*each, value, unison, onset_offset_counts) for each in pitched))
+    return replace(
+        head,
+        onset_thresholds=tuple(thresholds),
+        exceptions=tuple(exceptions),
+        active_threshold=active,
+        unison_threshold=unison,
+    )
 
 
 def _drum_thresholds(transcriber: Transcriber, heard: Sequence[Heard], usual: float) -> list[tuple[int, float]]:
@@ -112,7 +118,7 @@ def _drum_thresholds(transcriber: Transcriber, heard: Sequence[Heard], usual: fl
     tried: dict[int, dict[float, list[Counts]]] = {}
     for threshold in ONSET_GRID:
         for each in heard:
-            found = transcriber.read_frames(each.frames, each.seconds, threshold, HELD_FROM)
+            found = transcriber.read_frames(each.frames, each.seconds, threshold, HELD_FROM, UNISONS_HELD)
             for pitch, counts in drum_counts_by_pitch(each.reference, found).items():
                 tried.setdefault(pitch, {}).setdefault(threshold, []).append(counts)
     own = []
