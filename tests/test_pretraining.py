@@ -24,6 +24,7 @@ from stemscribe.notes import Note, notes_to_columns
 from stemscribe.pretraining import ship
 from stemscribe.pretraining.crops import GeneralistCrops
 from stemscribe.pretraining.params import MixtureParams, TrainParams, load_pretrain_params
+from stemscribe.pretraining.thresholds import main as thresholds
 from stemscribe.pretraining.train import main as train
 from tiny_model import small_model
 
@@ -200,6 +201,7 @@ def params(tmp_path: Path) -> Path:
         ("    room_share: 0.3", "    room_share: 1.3", "filter_share and room_share lie between"),
         ("    room_db: -12", "    room_db: 12", "room_db at most 0"),
         ("    written: 2", "    written: 6", "written and channels lie between 2 and 13"),
+        ("\nthresholds:\n  seconds: 40", "\nthresholds:\n  seconds: 0", "thresholds.seconds is 0; give more than 0"),
         ("seed: 1", "seed: yes", "seed: expected a whole number"),
     ],
 )
@@ -246,23 +248,33 @@ def test_a_base_is_trained_from_scratch_and_a_finished_training_is_not_done_agai
 ) -> None:
     settings: dict[str, Any] = yaml.safe_load(params.read_text(encoding="utf-8"))
     settings["train"].update(steps=2, batch_size=2, validate_every=1, validation_seconds=1, frames_first=0.5)
+    settings["thresholds"]["seconds"] = 2
     params.write_text(yaml.safe_dump(settings), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/shards").mkdir(parents=True)
     (tmp_path / "data/shards/all").symlink_to(songs.folder)
     train([])
-    facts = json.loads((tmp_path / "model/provenance.json").read_text())
+    facts = json.loads((tmp_path / "trained/provenance.json").read_text())
     curve = (tmp_path / "logs/plots/metrics/validation/bass_frames.tsv").read_text().splitlines()
-    first = sha256_file(tmp_path / "model/model.safetensors")
-    assert load_model(tmp_path / "model").channels == tuple(range(13))
+    first = sha256_file(tmp_path / "trained/model.safetensors")
+    assert load_model(tmp_path / "trained").channels == tuple(range(13))
     assert facts["training"]["steps"] == 2
     assert {f"validation/{stem}_{head}" for stem in ("bass", "drums") for head in ("frames", "tokens")} <= set(
         facts["validation"]
     )
     assert [row.split("\t")[0] for row in curve] == ["step", "1", "2"]
     train([])
-    again = json.loads((tmp_path / "model/provenance.json").read_text())
+    again = json.loads((tmp_path / "trained/provenance.json").read_text())
     assert (again["training"]["resumed"], again["training"]["steps"]) == (True, 2)
     assert again["validation"] == facts["validation"]
     assert (tmp_path / "logs/plots/metrics/validation/bass_frames.tsv").read_text().splitlines() == curve
+    assert sha256_file(tmp_path / "trained/model.safetensors") == first
+    thresholds([])
+    kept = load_provenance(tmp_path / "model")
+    assert kept == {**again, "thresholds": kept["thresholds"]}
+    assert kept["thresholds"]["params"] == {"thresholds": {"seconds": 2}}
     assert sha256_file(tmp_path / "model/model.safetensors") == first
+    before, after = (load_model(tmp_path / name).config.frame_head for name in ("trained", "model"))
+    assert before is not None
+    assert after is not None
+    assert after.onset_thresholds != before.onset_thresholds

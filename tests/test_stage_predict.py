@@ -77,6 +77,7 @@ def test_several_processes_find_what_one_finds(
     shards: ShardReader, eager: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STEMSCRIBE_THREADS", "1")
+    monkeypatch.setattr("stemscribe.stages.predict.WORKER_SECONDS", SECONDS)
     for workers in ("1", "2"):
         monkeypatch.setenv("STEMSCRIBE_WORKERS", workers)
         heard = [Condition(eager, shards.folder, BASS, tmp_path / workers / name) for name in ("stem", "separated")]

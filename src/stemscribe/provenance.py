@@ -46,6 +46,11 @@ def describe(params: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, 
     }
 
 
+def hashes(*paths: Path) -> dict[str, str]:
+    """sha256 of some files, by their names."""
+    return {str(path): sha256_file(path) for path in paths}
+
+
 def plain(value: Any) -> Any:
     """Dataclasses as plain dictionaries, anything else as it is."""
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

@@ -17,7 +17,6 @@ from stemscribe.audio import SAMPLE_RATE
 from stemscribe.config import FRAMES, HEADS
 from stemscribe.data.crops import Batch, collate
 from stemscribe.data.shards import ShardReader, ShardTrack
-from stemscribe.model.config import FrameHeadConfig
 from stemscribe.model.initialisation import TimeTokens, initialise_decoder, rescale_memory
 from stemscribe.model.yourmt3 import YourMT3
 from stemscribe.notes import DRUM_PROGRAM, Note, clip_notes
@@ -27,9 +26,9 @@ from stemscribe.scoring.drums import drum_counts
 from stemscribe.scoring.notes import onset_counts
 from stemscribe.training.losses import LossWeights, batch_losses
 from stemscribe.training.schedule import adamw
-from stemscribe.training.thresholds import Excerpt, choose_thresholds
 from stemscribe.transcriber import Transcriber
 
+GROUPS = ("bass", "drums", "vocals", "other")
 SCALE_BATCHES = 4  # batches over which the scale of the encoder's states is measured
 MEMORY_SCALE = 0.5  # RMS of the states at which the decoder starts, a little below that of the positions
 SHIFTS = TimeTokens(vocabulary.SHIFT_0, vocabulary.MAX_SHIFT + 1, 1 / vocabulary.TICKS_PER_SECOND)
@@ -104,36 +103,17 @@ class GeneralistTraining(pl.LightningModule):
         track = self._validation[number]
         heads = HEADS if self.global_step > self._decoder_starts else (FRAMES,)
         samples = min(int(self._train.validation_seconds * SAMPLE_RATE), track.samples)
-        for group in ("bass", "drums", "vocals", "other"):
+        for group in GROUPS:
             members = [index for index, source in enumerate(track.sources) if stem_group(source.program) == group]
             reference = self._reference(track, members, samples / SAMPLE_RATE)
             if not reference:
                 continue
             audio = self._shards.audio(track, 0, samples, members)
-            programs = _programs(group)
+            programs = group_programs(group)
             transcriber = Transcriber(self.model, programs, device=self.device.type)
             for head, found in transcriber.transcribe_by_head(audio, heads).items():
                 counts = (drum_counts if group == "drums" else onset_counts)(reference, list(found.notes))
                 self.log(f"validation/{group}_{head}", counts.f1, batch_size=1, on_epoch=True)
-
-    def thresholds(self, device: str) -> FrameHeadConfig:
-        """The model's frame head with the thresholds that read each stem group best, by itself and out of the mix."""
-        self.model.eval()
-        stems = []
-        for group in ("bass", "drums", "vocals", "other"):
-            excerpts = [excerpt for track in self._validation for excerpt in self._excerpts(track, group)]
-            stems.append((_programs(group), excerpts, group == "drums"))
-        return choose_thresholds(self.model, stems, device)
-
-    def _excerpts(self, track: ShardTrack, group: str) -> list[Excerpt]:
-        """The beginning of a track, the group alone and everything, with the group's notes; none if it is silent."""
-        samples = min(int(self._train.validation_seconds * SAMPLE_RATE), track.samples)
-        everything = list(range(len(track.sources)))
-        members = [index for index in everything if stem_group(track.sources[index].program) == group]
-        reference = self._reference(track, members, samples / SAMPLE_RATE)
-        if not reference:
-            return []
-        return [(self._shards.audio(track, 0, samples, sources), reference) for sources in (members, everything)]
 
     def _reference(self, track: ShardTrack, members: Sequence[int], seconds: float) -> list[Note]:
         by_source = self._shards.notes_by_source(track)
@@ -145,6 +125,7 @@ class GeneralistTraining(pl.LightningModule):
         return adamw(self.model, train.learning_rate, train.weight_decay, train.warmup_steps, train.steps)
 
 
-def _programs(group: str) -> list[int]:
+def group_programs(group: str) -> list[int]:
+    """The programs of a stem group that have a channel."""
     programs = range(DRUM_PROGRAM + 1)
     return [p for p in programs if vocabulary.channel_of(p) is not None and stem_group(p) == group]

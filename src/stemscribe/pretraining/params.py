@@ -72,12 +72,20 @@ class TrainParams:
 
 
 @dataclass(frozen=True)
+class ThresholdParams:
+    """On what the frame head's thresholds are chosen."""
+
+    seconds: float  # of each validation song, at most
+
+
+@dataclass(frozen=True)
 class PretrainParams:
     """All of pretrain/params.yaml."""
 
     seed: int
     songs: SongParams
     train: TrainParams
+    thresholds: ThresholdParams
 
 
 def load_pretrain_params(path: str | Path = "params.yaml") -> PretrainParams:
@@ -95,6 +103,8 @@ def load_pretrain_params(path: str | Path = "params.yaml") -> PretrainParams:
         raise UsageError(f"{path}: train.mixture: written and channels lie between 2 and {NUM_CHANNELS}, written first")
     if min(params.train.steps, params.train.batch_size, params.train.validate_every) < 1:
         raise UsageError(f"{path}: train: steps, batch_size and validate_every are at least 1")
+    if not params.thresholds.seconds > 0:
+        raise UsageError(f"{path}: thresholds.seconds is {params.thresholds.seconds:g}; give more than 0")
     augment, songs = params.train.augment, params.songs
     if not (0 <= augment.filter_share <= 1 and 0 <= augment.room_share <= 1):
         raise UsageError(f"{path}: train.augment: filter_share and room_share lie between 0 and 1")

@@ -4,19 +4,20 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from stemscribe import runtime
-from stemscribe.atomic import atomic_directory, refusals, sha256_file
+from stemscribe.atomic import atomic_directory, refusals
 from stemscribe.checkpoint import save_model
 from stemscribe.data.shards import MANIFEST, NOTES, ShardReader
 from stemscribe.pretraining.params import load_pretrain_params
-from stemscribe.provenance import describe, fingerprint
+from stemscribe.provenance import describe, fingerprint, hashes
 from stemscribe.stages import run_stage
 
 SHARDS = Path("data/shards/all")
+TRAINED = Path("trained")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -38,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     initialise(model, SHIFTS, torch.Generator().manual_seed(params.seed))
     module = GeneralistTraining(model, ShardReader(SHARDS), params.train, params.seed)
     decided_by = {"seed": params.seed, "train": params.train, "model": SMALL}
-    inputs = {str(SHARDS / name): sha256_file(SHARDS / name) for name in (MANIFEST, NOTES)}
+    inputs = hashes(SHARDS / MANIFEST, SHARDS / NOTES)
     work = Path("work") / fingerprint(decided_by, inputs)
     with locked(work):
         started = time.monotonic()
@@ -72,14 +73,13 @@ def main(argv: Sequence[str]) -> None:
             if not trainer.callback_metrics:  # a finished training was taken up again: nothing was left to do
                 trainer.loggers = []  # this validation stands in the curves already
                 trainer.validate(module, verbose=False)
-        model.config = replace(model.config, frame_head=module.thresholds(runtime.device()))
         scores = {name: round(float(value), 4) for name, value in trainer.callback_metrics.items() if "validation/" in name}
         training = {"steps": trainer.global_step, "resumed": resumed, "seconds": round(time.monotonic() - started, 1)}
         facts: dict[str, Any] = {**describe(decided_by, inputs), "training": training, "validation": scores}
         facts["architecture"] = asdict(SMALL)
         with atomic_directory("logs") as folder:
             shutil.copytree(curves, folder, dirs_exist_ok=True)
-        save_model(Path("model"), model, facts)
+        save_model(TRAINED, model, facts)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from stemscribe import runtime
-from stemscribe.atomic import atomic_directory, sha256_file
+from stemscribe.atomic import atomic_directory
 from stemscribe.checkpoint import CONFIG, WEIGHTS, load_model, save_model
 from stemscribe.config import Params, load_params
 from stemscribe.data.shards import MANIFEST, NOTES, ShardReader
 from stemscribe.errors import DataError
 from stemscribe.model.yourmt3 import YourMT3
-from stemscribe.provenance import describe, fingerprint
+from stemscribe.provenance import describe, fingerprint, hashes
 from stemscribe.stages import one_stem, run_stage
 
 BASE = Path("models/base")
@@ -86,7 +86,7 @@ def _require_notes(shards: ShardReader, stem: str) -> None:
 def _inputs(stem: str) -> dict[str, str]:
     shards = Path("data/shards")  # a manifest carries the hashes of the audio
     files = (shards / stem / MANIFEST, shards / stem / NOTES, shards / "mix" / MANIFEST, BASE / WEIGHTS, BASE / CONFIG)
-    return {str(path): sha256_file(path) for path in files}
+    return hashes(*files)
 
 
 def _export(stem: str, model: YourMT3, manifest: Mapping[str, Any], facts: dict[str, Any], curves: Path) -> None:

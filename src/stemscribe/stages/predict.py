@@ -15,6 +15,7 @@ from pathlib import Path
 
 from stemscribe import runtime
 from stemscribe.atomic import atomic_directory, write_json
+from stemscribe.audio import SAMPLE_RATE
 from stemscribe.checkpoint import load_model
 from stemscribe.config import load_params
 from stemscribe.data.shards import ShardReader
@@ -26,6 +27,7 @@ from stemscribe.transcriber import Transcriber, Transcription
 
 SPLIT = "test"
 SMALL_BYTES = 50_000_000  # weights up to which several processes read side by side
+WORKER_SECONDS = 100.0  # of recordings for each of them at least; a process starts in the time in which some 20 s are read
 
 
 @dataclass(frozen=True)
@@ -78,14 +80,12 @@ def predict(heard: Sequence[Condition], decode: str) -> None:
     """
     _shards.cache_clear()
     _transcriber.cache_clear()
-    model, workers = load_model(heard[0].model), _workers(heard[0].model)
+    model = load_model(heard[0].model)
     for condition in heard:
         Transcriber(model, condition.programs, decode)  # refuses what cannot be
-    work = [
-        (condition, track.track, decode, workers)
-        for condition in heard
-        for track in ShardReader(condition.shards).tracks(SPLIT)
-    ]
+    recordings = [(condition, track) for condition in heard for track in ShardReader(condition.shards).tracks(SPLIT)]
+    workers = _workers(heard[0].model, sum(track.samples for _, track in recordings) / SAMPLE_RATE)
+    work = [(condition, track.track, decode, workers) for condition, track in recordings]
     started = time.monotonic()
     read = map_in_processes(_read, work, workers, f"transcribing with {heard[0].model}", unit="recordings")
     elapsed = max(time.monotonic() - started, 1e-9)
@@ -103,10 +103,12 @@ def predict(heard: Sequence[Condition], decode: str) -> None:
     print(f"{heard[0].model}: {seconds / elapsed:.1f} x real time", flush=True)
 
 
-def _workers(model: Path) -> int:
-    """Processes to read with. A large model keeps all processors busy by itself, and several of them would not fit memory."""
+def _workers(model: Path, seconds: float) -> int:
+    """Processes for so much audio. A large model keeps all processors busy by itself, and several would not fit memory."""
     small = sum(path.stat().st_size for path in model.glob("*.safetensors")) <= SMALL_BYTES
-    return runtime.workers() if small and runtime.device() == "cpu" else 1
+    if not small or runtime.device() != "cpu":
+        return 1
+    return max(1, min(runtime.workers(), int(seconds / WORKER_SECONDS)))
 
 
 def _read(work: tuple[Condition, str, str, int]) -> dict[str, Transcription]:
