@@ -53,6 +53,17 @@ def test_an_onset_threshold_between_right_and_wrong_notes_is_chosen() -> None:
 
 
 @pytest.mark.usefixtures("hears")
+@pytest.mark.parametrize(("own", "margin", "chosen"), [(0.3, 0.01, 0.3), (0.3, 0.0, 0.25), (0.2, 0.01, 0.25), (0.2, 0.5, 0.2)])
+def test_a_models_own_threshold_stays_until_another_gains_enough(own: float, margin: float, chosen: float) -> None:
+    """With 0.25 and 0.3 the tune is read without a fault, with 0.2 at an F1 of two thirds."""
+    model = small_model([4])
+    assert model.config.frame_head is not None
+    model.config = replace(model.config, frame_head=replace(model.config.frame_head, onset_thresholds=(own,) * 13))
+    head = choose_thresholds(model, [(range(32, 40), [(SILENCE, TUNE)], False)], margin=margin)
+    assert head.onset_thresholds[4] == chosen
+
+
+@pytest.mark.usefixtures("hears")
 def test_a_stem_is_scored_with_every_threshold() -> None:
     transcriber = Transcriber(small_model([4]), range(32, 40), "frames")
     scores = dict(zip(ONSET_GRID, onset_scores(transcriber, (SILENCE, TUNE), drums=False), strict=True))

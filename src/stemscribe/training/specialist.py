@@ -30,6 +30,7 @@ from stemscribe.training.thresholds import choose_thresholds, onset_scores
 from stemscribe.transcriber import Transcriber
 
 MONITOR = "validation/onset_f1"
+THRESHOLD_MARGIN = 0.01  # mean F1 of the excerpts that a threshold other than the base's must gain
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class SpecialistTraining(pl.LightningModule):
         """The model's frame head with the thresholds that read the validation excerpts best."""
         self.model.eval()
         excerpts = [(excerpt.audio, list(excerpt.notes)) for excerpt in self._excerpts]
-        return choose_thresholds(self.model, [(self._programs, excerpts, self._drums)], device)
+        return choose_thresholds(self.model, [(self._programs, excerpts, self._drums)], device, THRESHOLD_MARGIN)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with linear warmup and a cosine, moved every step."""

@@ -61,13 +61,19 @@ def _f1(transcriber: Transcriber, heard: Heard, onset: float, active: float, uni
     return score(heard.reference, transcriber.read_frames(heard.frames, heard.seconds, onset, active, unison)).f1
 
 
-def _best(grid: Sequence[float], f1: Callable[[float], Iterable[float]]) -> float:
-    """The value with the best mean of its scores, the first of equals."""
-    return grid[int(np.argmax([np.mean(list(f1(value))) for value in grid]))]
+def _best(grid: Sequence[float], means: Sequence[float], own: float | None, margin: float) -> float:
+    """The value with the best mean F1, the first of equals; but `own`, if it is less than `margin` behind."""
+    best = int(np.argmax(means))
+    if own is not None and own in grid and means[best] - means[grid.index(own)] < margin:
+        return own
+    return grid[best]
 
 
 def choose_thresholds(
-    model: YourMT3, stems: Iterable[tuple[Sequence[int], Sequence[Excerpt], bool]], device: str | None = None
+    model: YourMT3,
+    stems: Iterable[tuple[Sequence[int], Sequence[Excerpt], bool]],
+    device: str | None = None,
+    margin: float = 0.0,
 ) -> FrameHeadConfig:
     """The frame head's config with thresholds chosen for some stems; the model keeps its own until it is given the result.
 
@@ -76,6 +82,8 @@ def choose_thresholds(
         stems: for each stem its programs, excerpts of validation tracks, and whether it is drums. Of two stems that share a
             channel the later one decides.
         device: where to listen.
+        margin: mean F1 that another threshold must gain to take the place of the model's own. A few excerpts tell small
+            differences badly, and the base's were chosen on more. Drums, of which there are many in any excerpt, know none.
     """
     head = model.config.frame_head
     assert head is not None
@@ -85,7 +93,9 @@ def choose_thresholds(
         transcriber = Transcriber(model, programs, "frames", device)
         heard = hear(transcriber, excerpts)
         scored = [onset_scores_of(transcriber, each, drums) for each in heard]
-        threshold = ONSET_GRID[int(np.argmax(np.mean(scored, axis=0)))]
+        before = {thresholds[channel] for channel in transcriber.channels}
+        own = before.pop() if len(before) == 1 and not drums else None
+        threshold = _best(ONSET_GRID, np.mean(scored, axis=0).tolist(), own, margin)
         for channel in transcriber.channels:
             thresholds[channel] = threshold
         exceptions = [each for each in exceptions if each[0] not in transcriber.channels]
@@ -97,9 +107,11 @@ def choose_thresholds(
     active, unison = head.active_threshold, head.unison_threshold
     shared = [each for each in pitched if len(each[0].channels) > 1]  # there are no unisons on one channel
     if shared:
-        unison = _best(UNISON_GRID, lambda value: (_f1(*each, HELD_FROM, value, onset_counts) for each in shared))
+        means = [_mean(_f1(*each, HELD_FROM, value, onset_counts) for each in shared) for value in UNISON_GRID]
+        unison = _best(UNISON_GRID, means, unison, margin)
     if pitched:
-        active = _best(ACTIVE_GRID, lambda value: (_f1(*each, value, unison, onset_offset_counts) for each in pitched))
+        means = [_mean(_f1(*each, value, unison, onset_offset_counts) for each in pitched) for value in ACTIVE_GRID]
+        active = _best(ACTIVE_GRID, means, active, margin)
     return replace(
         head,
         onset_thresholds=tuple(thresholds),
@@ -107,6 +119,10 @@ def choose_thresholds(
         active_threshold=active,
         unison_threshold=unison,
     )
+
+
+def _mean(scores: Iterable[float]) -> float:
+    return float(np.mean(list(scores)))
 
 
 def _drum_thresholds(transcriber: Transcriber, heard: Sequence[Heard], usual: float) -> list[tuple[int, float]]:
