@@ -67,7 +67,7 @@ def test_an_unknown_stem_is_answered_with_the_stems_there_are(params_file: Path)
     ("old", "new", "expected"),
     [
         ("seed: 1", "seed: one", "seed: expected a whole number"),
-        ("  batch_size: 10 ", "  batch_size: 1.5 ", "finetune.batch_size: expected a whole number"),
+        ("  batch_size: 8 ", "  batch_size: 1.5 ", "finetune.batch_size: expected a whole number"),
         ("  decode: frames", "  decode: notes", "predict.decode: expected tokens or frames"),
         ("programs: [128]", "programs: [129]", "stems.drums.programs: expected programs from 0 to 128"),
         ("programs: [128]", "programs: 128", "stems.drums.programs: expected a list"),
