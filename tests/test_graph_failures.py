@@ -171,7 +171,7 @@ def checkpoints(work: Path) -> list[int]:
 
 
 def test_an_interrupted_training_goes_on_where_it_was(project: Project) -> None:
-    project.edit("stems.vocals.finetune.steps", 24)
+    project.edit("stems.vocals.finetune.steps", 12)
     project.edit("finetune.patience", 24)  # or a training that does not get better would end by itself before it is stopped
 
     stopped = {
