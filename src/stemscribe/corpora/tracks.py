@@ -1,6 +1,6 @@
 """Songs to tracks: renders any list of songs with any soundfont into the exact folder layout of Slakh2100-redux.
 
-    <split>/TrackXXXXX/{metadata.yaml, all_src.mid, mix.flac, MIDI/SNN.mid, stems/SNN.flac}
+    <split>/TrackNNNNN/{metadata.yaml, all_src.mid, mix.flac, MIDI/SNN.mid, stems/SNN.flac}
 
 Each stem is rendered from the very MIDI file written beside it. The bytes depend on the songs, the soundfont and the
 synthesizer, and not on the number of workers. `all_src.mid` is the song as it was found, uncut: as with Slakh2100, the truth

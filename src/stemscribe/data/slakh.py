@@ -4,8 +4,8 @@ Files are trusted and flags are not: babyslakh's metadata calls every stem unren
 A stem's notes are those of `MIDI/SNN.mid`, never of `all_src.mid`. Layout after Manilow et al. 2019, "Cutting Music
 Source Separation Some Slakh":
 
-    slakh2100_flac_redux/{train,validation,test,omitted}/TrackXXXXX/{metadata.yaml,mix.flac,MIDI/SNN.mid,stems/SNN.flac}
-    babyslakh_16k/TrackXXXXX/{metadata.yaml,mix.wav,MIDI/SNN.mid,stems/SNN.wav}
+    slakh2100_flac_redux/{train,validation,test,omitted}/TrackNNNNN/{metadata.yaml,mix.flac,MIDI/SNN.mid,stems/SNN.flac}
+    babyslakh_16k/TrackNNNNN/{metadata.yaml,mix.wav,MIDI/SNN.mid,stems/SNN.wav}
 """
 
 import re

@@ -66,9 +66,7 @@ class FrameHeadConfig:
 
     onset_thresholds: tuple[float, ...] = (0.4,) * 13  # by channel: an onset is a local maximum of at least this probability
     active_threshold: float = 0.3  # a note is held while its probability is at least this
-    unison_threshold: float = (
-        0.8  # what a second channel hears begin with another is a note of its own from this probability on
-    )
+    unison_threshold: float = 0.8  # an onset that another channel hears more surely is a note of its own from here on
     exceptions: tuple[tuple[int, int, float], ...] = ()  # (channel, pitch, onset threshold) where it is not the channel's
     initial_bias: float = -4.5  # logit at the start of training: about 1 % of all (frame, pitch) cells are on
     harmonic: HarmonicConfig | None = None  # with both None it reads the projected states alone

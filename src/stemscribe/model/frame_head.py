@@ -187,8 +187,8 @@ def without_echoes(found: NDArray[np.float64], threshold: float, apart: Sequence
     """What a `FrameReader` found, less what a channel only heard along with another one.
 
     A piano and a guitar are alike to the head; in doubt it hears one note on both channels, each with half its heart. Of notes
-    of one pitch that begin together the surest is kept, and another one where it is sure enough, since unisons exist. Voices
-    and instruments are looked at apart.
+    of one pitch that begin together the surest is kept, and another one where it is sure enough, since unisons exist. A
+    channel that hears one pitch begin twice within that time is treated alike. Voices and instruments are looked at apart.
 
     Args:
         found: `(n, 6)`.

@@ -24,11 +24,11 @@ from stemscribe.pretraining.crops import GeneralistCrops, stem_group
 from stemscribe.pretraining.params import TrainParams
 from stemscribe.scoring.drums import drum_counts
 from stemscribe.scoring.notes import onset_counts
+from stemscribe.stages import STEMS
 from stemscribe.training.losses import LossWeights, batch_losses
 from stemscribe.training.schedule import adamw
 from stemscribe.transcriber import Transcriber
 
-GROUPS = ("bass", "drums", "vocals", "other")
 SCALE_BATCHES = 4  # batches over which the scale of the encoder's states is measured
 MEMORY_SCALE = 0.5  # RMS of the states at which the decoder starts, a little below that of the positions
 SHIFTS = TimeTokens(vocabulary.SHIFT_0, vocabulary.MAX_SHIFT + 1, 1 / vocabulary.TICKS_PER_SECOND)
@@ -103,7 +103,7 @@ class GeneralistTraining(pl.LightningModule):
         track = self._validation[number]
         heads = HEADS if self.global_step > self._decoder_starts else (FRAMES,)
         samples = min(int(self._train.validation_seconds * SAMPLE_RATE), track.samples)
-        for group in GROUPS:
+        for group in STEMS:
             members = [index for index, source in enumerate(track.sources) if stem_group(source.program) == group]
             reference = self._reference(track, members, samples / SAMPLE_RATE)
             if not reference:

@@ -15,11 +15,11 @@ from stemscribe.data.shards import MANIFEST, NOTES, ShardReader, ShardTrack
 from stemscribe.errors import UsageError
 from stemscribe.notes import clip_notes
 from stemscribe.pretraining.crops import stem_group
-from stemscribe.pretraining.generalist import GROUPS, group_programs
+from stemscribe.pretraining.generalist import group_programs
 from stemscribe.pretraining.params import load_pretrain_params
 from stemscribe.pretraining.train import SHARDS, TRAINED
 from stemscribe.provenance import describe, hashes
-from stemscribe.stages import run_stage
+from stemscribe.stages import STEMS, run_stage
 from stemscribe.training.thresholds import Excerpt, choose_thresholds
 
 MODEL = Path("model")
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
             [excerpt for track in tracks for excerpt in excerpts(shards, track, group, params.thresholds.seconds)],
             group == "drums",
         )
-        for group in GROUPS
+        for group in STEMS
     ]
     model.config = replace(model.config, frame_head=choose_thresholds(model, stems, runtime.device()))
     chosen = describe({"thresholds": params.thresholds}, hashes(SHARDS / MANIFEST, SHARDS / NOTES))
@@ -52,7 +52,7 @@ def excerpts(shards: ShardReader, track: ShardTrack, group: str, seconds: float)
     Args:
         shards: all sources, each on its own.
         track: one of theirs.
-        group: a name in `GROUPS`.
+        group: a name in `STEMS`.
         seconds: length at most.
     """
     samples = min(int(seconds * SAMPLE_RATE), track.samples)
