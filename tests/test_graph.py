@@ -80,8 +80,8 @@ def stage_deps() -> ModuleType:
 
 
 def module_and_arguments(stage: PipelineStage) -> tuple[str, list[str]]:
-    """What a stage runs: `python -m MODULE [STEM]`."""
-    match = re.fullmatch(r"python -m (stemscribe\.stages\.\w+)((?: \w+)?)", str(stage.cmd))
+    """What a stage runs: `exec python -m MODULE [STEM]`."""
+    match = re.fullmatch(r"exec python -m (stemscribe\.stages\.\w+)((?: \w+)?)", str(stage.cmd))
     assert match, f"{stage.addressing}: {stage.cmd}"
     return match[1], match[2].split()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROOT = REPOSITORY / "src"
 PIPELINES = ("dvc.yaml", "pretrain/dvc.yaml")
-COMMAND = re.compile(r"    cmd: python -m (stemscribe\.[\w.]+)")
+COMMAND = re.compile(r"    cmd: exec python -m (stemscribe\.[\w.]+)")
 CODE = re.compile(r"      - (?P<up>(\.\./)?)src/stemscribe/[\w/]+\.py")
 
 
