@@ -140,7 +140,7 @@ class Project:
             "DVC_SITE_CACHE_DIR": str(beside / "site-cache"),
             "STEMSCRIBE_DOWNLOADS_DIR": str(downloads if downloads.is_absolute() else REPOSITORY / downloads),
             "STEMSCRIBE_DEVICE": "cpu",
-            "SHELL": "/bin/sh",  # in which DVC starts a stage; where it is dash it does not make room for its last command as bash does
+            "SHELL": "/bin/sh",  # for DVC; where it is dash it does not make room for its last command, as bash does
             "STEMSCRIBE_THREADS": "1",  # several threads on busy processors wait for each other most of the time
         }
 
