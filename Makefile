@@ -44,6 +44,7 @@ parity: env reference  ## compare our model with the reference at full size; SEE
 
 repro: env  ## run the whole graph on the corpus that params.yaml names
 	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "stemscribe: this folder is no git clone, and DVC needs one; git clone the repository" >&2; exit 2; }
+	@python tools/side_by_side.py
 	dvc repro
 
 test: env lint  ## check and test the code

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import psutil
 
-STAGE = re.compile(r"Running stage '(\w+)':")
+STAGE = re.compile(r"Running stages? '?([\w, ]+?)'?(?:, \d+ at a time)?:")  # one by DVC, or several by tools/side_by_side.py
 SAMPLE_SECONDS = 0.25
 SHOWN_LINES = 20  # of the output of a command that failed
 

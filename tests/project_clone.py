@@ -13,7 +13,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from stemscribe import runtime
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROFILE = "profiles/ci.yaml"
-RUNNING = re.compile(r"^Running stage '(\w+)':$", re.MULTILINE)
+RUNNING = re.compile(r"^(?:\w+ \| )?Running stage '(\w+)':$", re.MULTILINE)
+SIDE_BY_SIDE = {"STEMSCRIBE_WORKERS": "2", "STEMSCRIBE_THREADS": "2"}  # two trainings at a time, of one thread each
 GIT_IDENTITY = {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 TIMEOUT = 900  # seconds, for the slowest command on a busy machine
 
@@ -52,7 +54,7 @@ class Outcome:
 
     @property
     def stages(self) -> list[str]:
-        """The stages that `dvc repro` ran, in order; those it restored from the cache are not among them."""
+        """The stages that ran, in order; those that DVC restored from the cache are not among them."""
         return RUNNING.findall(self.out)
 
     @property
@@ -83,12 +85,12 @@ class Project:
         """Run git."""
         return self.run("git", "-c", "commit.gpgsign=false", *arguments)
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, as a terminal does."""
         return subprocess.Popen(
             command,
             cwd=self.root,
-            env=self._environment(),
+            env=self._environment() | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -151,6 +153,14 @@ def _scratch(folder: str, names: Sequence[str]) -> set[str]:
     return {unwanted} & set(names)
 
 
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Look until the condition holds, for a quarter of an hour at most."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
 def clone_working_tree(root: Path) -> Project:
     """The repository as it lies here, uncommitted changes included, as the only commit of a new clone."""
     listed = subprocess.run(
@@ -168,16 +178,18 @@ def clone_working_tree(root: Path) -> Project:
 
 
 def whole_graph(root: Path) -> tuple[Project, Outcome]:
-    """A clone in which the whole graph ran once with the ci profile; every stage left its trace in trace/ beside it."""
+    """A clone in which `make repro` ran once with the ci profile; every stage left its trace in trace/ beside it."""
     (root.parent / "tracer").mkdir()
     (root.parent / "tracer" / "sitecustomize.py").write_text(TRACER)
     (root.parent / "trace").mkdir()
     project = clone_working_tree(root)
     project.run("python", "tools/apply_profile.py", PROFILE)
-    outcome = project.run("dvc", "repro", PROJECT_TRACE=str(root.parent / "trace"))
+    tracing = {"PROJECT_TRACE": str(root.parent / "trace")}
+    first = project.run("python", "tools/side_by_side.py", **SIDE_BY_SIDE, **tracing)
+    rest = project.run("dvc", "repro", **tracing)
     project.git("add", "--all")
     project.git("commit", "--quiet", "--message", "the ci profile and its results")
-    return project, outcome
+    return project, Outcome(rest.code, first.out + rest.out, first.err + rest.err)
 
 
 def traced(root: Path, stage: str) -> dict[str, set[str]]:

@@ -9,13 +9,12 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from project_clone import TIMEOUT, Outcome, Project
+from project_clone import TIMEOUT, Outcome, Project, wait_for
 
 pytestmark = pytest.mark.graph
 
@@ -131,13 +130,6 @@ def test_a_folder_without_write_permission_is_named(project: Project) -> None:
     assert line.startswith("stemscribe: cannot write plots/bass: Permission denied")
     assert "Traceback" not in outcome.err
     goes_on(project)
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
 
 
 def is_free(lock: Path) -> bool:

@@ -48,7 +48,7 @@ def test_a_stage_says_how_far_it_is(first_run: tuple[Project, Outcome]) -> None:
     _, outcome = first_run
 
     assert re.search(r"transcribing with models/base: 10 recordings in \d", outcome.err)
-    assert re.search(r"step 2: onset_f1 \d", outcome.err)
+    assert re.search(r"bass \| step 2: onset_f1 \d", outcome.out)
 
 
 def test_a_second_run_runs_nothing(finished: Project) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stemscribe import runtime
 from stemscribe.config import DemoParams
-from stemscribe.corpora.planning import Splits, identities, plan_tracks, split_songs
+from stemscribe.corpora.planning import Splits, plan_tracks, split_songs
 from stemscribe.corpora.soundfont import find_soundfont
 from stemscribe.corpora.sources import WheelSource
 from stemscribe.corpora.tracks import build_corpus
@@ -20,12 +20,7 @@ def demo_songs(source: WheelSource, params: DemoParams, seed: int) -> Splits:
     return split_songs(songs, params.songs, params.validation, params.test, seed)
 
 
-def demo_split(source: WheelSource, params: DemoParams, seed: int) -> dict[str, list[str]]:
-    """The note-content hashes of the demo's songs by split: what a base model must not have heard in training."""
-    return identities(demo_songs(source, params, seed))
-
-
-def build_demo(output: Path, source: WheelSource, params: DemoParams, seed: int, workers: int) -> None:
-    """Render the demo corpus into `output`."""
-    tracks = plan_tracks(demo_songs(source, params, seed), params.seconds, params.voiced_share, seed)
+def build_demo(output: Path, source: WheelSource, songs: Splits, params: DemoParams, seed: int, workers: int) -> None:
+    """Render the demo corpus of `demo_songs` into `output`."""
+    tracks = plan_tracks(songs, params.seconds, params.voiced_share, seed)
     build_corpus(output, source.name, tracks, find_soundfont(source.soundfont), source.licence, workers)

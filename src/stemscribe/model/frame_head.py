@@ -11,7 +11,8 @@ that channel, by scaling and shifting them (FiLM, Perez et al. 2018, arXiv 1709.
 of one pitch in one channel do not overlap, and memory grows with the number of notes alone.
 """
 
-from bisect import bisect_left
+import math
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -126,9 +127,8 @@ class FrameReader:
         self._waiting: tuple[NDArray[np.float32], ...] = (nothing[:, :0],) * ANSWERS  # the frame that waits for its successor
         self._since = np.full((len(thresholds), PITCHES), np.nan)  # where the note that is held started
         self._surety = np.zeros((len(thresholds), PITCHES))  # with what probability
-        self._voice = np.zeros((len(thresholds), PITCHES))  # sum of the voice logits of all frames before
-        self._voice_before = np.zeros_like(self._voice)  # the same where the note that is held started
-        self._found: list[tuple[int, float, float, int, bool, float]] = []
+        self._voice = np.zeros((len(thresholds), PITCHES))  # sum of its voice logits
+        self._found: list[NDArray[np.float64]] = []  # `(n, 6)` each, as `finish` returns them
 
     def feed(self, frames: FrameLogits) -> None:
         """Read on.
@@ -149,65 +149,96 @@ class FrameReader:
         """
         nothing = np.full_like(self._before, -1.0)
         self._read(nothing, nothing, nothing, nothing)  # the last frame has no successor
-        for channel, pitch in np.argwhere(~np.isnan(self._since)):
-            self._end(channel, pitch, self._next)
-        found, self._found = self._found, []
-        notes = np.array(found, np.float64).reshape(-1, 6)
+        held = (~np.isnan(self._since)).nonzero()
+        until = np.full(len(held[0]), self._next)
+        self._keep(held[0], held[1], self._since[held], until, self._surety[held], self._voice[held])
+        self._since[held] = np.nan
+        notes = np.concatenate(self._found)
+        self._found = []
         return notes[np.lexsort((notes[:, 3], notes[:, 0], notes[:, 1]))]
 
     def _read(self, *heard: NDArray[np.float32]) -> None:
         onset, active, shift, voice = (np.concatenate(pair, axis=1) for pair in zip(self._waiting, heard, strict=True))
         decided = max(onset.shape[1] - 1, 0)
-        before = np.concatenate((self._before, onset[:, : decided - 1]), axis=1) if decided > 0 else onset[:, :0]
+        self._waiting = onset[:, decided:], active[:, decided:], shift[:, decided:], voice[:, decided:]
+        if decided == 0:
+            return
         now, after = onset[:, :decided], onset[:, 1:]
+        before = np.concatenate((self._before, now[:, :-1]), axis=1)
         starts = (now >= self._thresholds) & (now >= before) & (now > after)
         stops = (active[:, :decided] < self._active) | starts
-        for frame in range(decided):
-            ended = stops[:, frame] & ~np.isnan(self._since)
-            for channel, pitch in zip(*ended.nonzero(), strict=True):
-                self._end(channel, pitch, self._next + frame)
-            started = starts[:, frame]
-            self._since[started] = self._next + frame + shift[:, frame][started]
-            self._surety[started] = now[:, frame][started]
-            self._voice_before[started] = self._voice[started]
-            self._voice += voice[:, frame]
+        self._follow(starts, stops, now, shift[:, :decided], voice[:, :decided])
+        self._before = now[:, -1:]
         self._next += decided
-        if decided > 0:
-            self._before = now[:, -1:]
-        self._waiting = onset[:, decided:], active[:, decided:], shift[:, decided:], voice[:, decided:]
 
-    def _end(self, channel: int, pitch: int, frame: int) -> None:
-        sung = bool(self._voice[channel, pitch] > self._voice_before[channel, pitch])
-        onset, surety = float(self._since[channel, pitch]), float(self._surety[channel, pitch])
-        self._found.append((int(channel), onset, float(frame), int(pitch), sung, surety))
-        self._since[channel, pitch] = np.nan
+    def _follow(
+        self,
+        starts: NDArray[np.bool_],
+        stops: NDArray[np.bool_],
+        onset: NDArray[np.float32],
+        shift: NDArray[np.float32],
+        voice: NDArray[np.float32],
+    ) -> None:
+        """Follow the notes that are held and those that start, in frames `(C, T, 128)`, to their end or the last frame."""
+        channels, pitches = (starts.any(axis=1) | ~np.isnan(self._since)).nonzero()  # the few on which something happens
+        few = channels, slice(None), pitches
+        starts, stops, onset, shift, voice = starts[few], stops[few], onset[few], shift[few], voice[few]
+        frames = starts.shape[1]
+        stop = np.pad(np.where(stops, np.arange(frames), frames), ((0, 0), (0, 1)), constant_values=frames)
+        stop = np.minimum.accumulate(stop[:, ::-1], axis=1)[:, ::-1]  # the first one from each frame on
+        sung = np.pad(np.cumsum(voice, axis=1, dtype=np.float64), ((0, 0), (1, 0)))  # in all frames before each
+        (held,) = (~np.isnan(self._since[channels, pitches])).nonzero()
+        rows, at = starts.nonzero()
+        own = channels[held], pitches[held]
+        where = np.concatenate((held, rows))
+        since = np.concatenate((self._since[own], self._next + at + shift[rows, at]))
+        surety = np.concatenate((self._surety[own], onset[rows, at]))
+        until = np.concatenate((stop[held, 0], stop[rows, at + 1]))
+        voiced = sung[where, until] + np.concatenate((self._voice[own], -sung[rows, at]))
+        self._since[channels, pitches] = np.nan
+        ends = until < frames
+        done, open_ = where[ends], where[~ends]
+        self._keep(channels[done], pitches[done], since[ends], self._next + until[ends], surety[ends], voiced[ends])
+        place = channels[open_], pitches[open_]
+        self._since[place], self._surety[place], self._voice[place] = since[~ends], surety[~ends], voiced[~ends]
+
+    def _keep(
+        self,
+        channels: NDArray[np.intp],
+        pitches: NDArray[np.intp],
+        since: NDArray[np.float64],
+        until: NDArray[np.intp],
+        surety: NDArray[np.float64],
+        voice: NDArray[np.float64],
+    ) -> None:
+        self._found.append(np.stack((channels, since, until, pitches, voice > 0, surety), axis=1).astype(np.float64))
 
 
 def without_echoes(found: NDArray[np.float64], threshold: float, apart: Sequence[int] = ()) -> NDArray[np.float64]:
     """What a `FrameReader` found, less what a channel only heard along with another one.
 
     A piano and a guitar are alike to the head; in doubt it hears one note on both channels, each with half its heart. Of notes
-    of one pitch that begin together the surest is kept, and another one where it is sure enough, since unisons exist. A
-    channel that hears one pitch begin twice within that time is treated alike. Voices and instruments are looked at apart.
+    of one pitch that begin together on several channels the surest is kept, and another one where it is sure enough, since
+    unisons exist. Voices and instruments are looked at apart.
 
     Args:
         found: `(n, 6)`.
         threshold: probability from which the second note of a unison is kept.
         apart: channels (their places in C) that are left as they are: those of drums.
     """
-    kept: dict[tuple[int, bool], list[float]] = {}
+    kept: dict[tuple[int, bool], list[tuple[float, float]]] = {}  # onsets with their channels
     stays = np.ones(len(found), dtype=np.bool_)
     for index in np.argsort(-found[:, 5], kind="stable").tolist():
         channel, onset, _, pitch, sung, surety = found[index].tolist()
         if channel in apart:
             continue
         onsets = kept.setdefault((int(pitch), bool(sung)), [])
-        place = bisect_left(onsets, onset)
-        echo = any(abs(onset - other) <= UNISON_FRAMES for other in onsets[max(place - 1, 0) : place + 1])
-        if echo and surety < threshold:
+        first, last = (onset - UNISON_FRAMES, -math.inf), (onset + UNISON_FRAMES, math.inf)
+        alike = onsets[bisect_left(onsets, first) : bisect_right(onsets, last)]
+        if surety < threshold and any(other != channel for _, other in alike):
             stays[index] = False
         else:
-            onsets.insert(place, onset)
+            insort(onsets, (onset, channel))
     return found[stays]
 
 

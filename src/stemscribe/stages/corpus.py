@@ -12,7 +12,8 @@ import stemscribe
 from stemscribe import runtime
 from stemscribe.config import load_params
 from stemscribe.corpora.archive import take_corpus
-from stemscribe.corpora.demo import build_demo, demo_split
+from stemscribe.corpora.demo import build_demo, demo_songs
+from stemscribe.corpora.planning import identities
 from stemscribe.corpora.sources import WheelSource, read_source
 from stemscribe.errors import UsageError
 from stemscribe.stages import run_stage
@@ -34,14 +35,15 @@ def main(argv: Sequence[str]) -> None:
     source = read_source(params.corpus.name)
     output = RAW / source.name
     if isinstance(source, WheelSource):
-        _warn_of_leaks(demo_split(source, params.demo, params.corpus.seed))
-        build_demo(output, source, params.demo, params.corpus.seed, runtime.workers())
+        songs = demo_songs(source, params.demo, params.corpus.seed)
+        _warn_of_leaks(identities(songs))
+        build_demo(output, source, songs, params.demo, params.corpus.seed, runtime.workers())
     else:
         take_corpus(output, source, params.corpus.seed)
 
 
 def _warn_of_leaks(split: Mapping[str, Sequence[str]]) -> None:
-    """Say so if the shipped base was trained on songs that are to test or validate."""
+    """Say so if the shipped base was trained on songs that are to test or validate, given by their note content."""
     heard = set(json.loads(PROVENANCE.read_text(encoding="utf-8"))["heard"])
     leaked = {name: len(heard.intersection(split[name])) for name in ("validation", "test")}
     if any(leaked.values()):

@@ -26,7 +26,7 @@ from stemscribe.stages import STEMS, one_stem, run_stage
 from stemscribe.transcriber import Transcriber, Transcription
 
 SPLIT = "test"
-SMALL_BYTES = 50_000_000  # weights up to which several processes read side by side
+SMALL_BYTES = 50_000_000  # weights up to which several processes work side by side
 WORKER_SECONDS = 100.0  # of recordings for each of them at least; a process starts in the time in which some 20 s are read
 
 
@@ -105,10 +105,14 @@ def predict(heard: Sequence[Condition], decode: str) -> None:
 
 def _workers(model: Path, seconds: float) -> int:
     """Processes for so much audio. A large model keeps all processors busy by itself, and several would not fit memory."""
-    small = sum(path.stat().st_size for path in model.glob("*.safetensors")) <= SMALL_BYTES
-    if not small or runtime.device() != "cpu":
+    if not is_small(model) or runtime.device() != "cpu":
         return 1
     return max(1, min(runtime.workers(), int(seconds / WORKER_SECONDS)))
+
+
+def is_small(model: Path) -> bool:
+    """Whether the model in a folder is so small that several fit into memory, and one does not keep all processors busy."""
+    return sum(path.stat().st_size for path in model.glob("*.safetensors")) <= SMALL_BYTES
 
 
 def _read(work: tuple[Condition, str, str, int]) -> dict[str, Transcription]:

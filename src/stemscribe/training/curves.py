@@ -42,8 +42,11 @@ class Curves(DVCLiveLogger):
         if repository is not None:
             repository.close()
 
-    def log_metrics(self, metrics: Mapping[str, int | float | str], step: int | None = None, sync: bool | None = False) -> None:
-        """Record values as those after `step + 1` steps."""
+    def log_metrics(self, metrics: Mapping[str, int | float | str], step: int | None = None, sync: bool | None = True) -> None:
+        """Record values as those after `step + 1` steps, and write them at once.
+
+        Whether to write, DVCLive would find out by reading the source lines of the whole call stack, at each step.
+        """
         super().log_metrics(metrics, None if step is None else step + 1, sync)
 
 

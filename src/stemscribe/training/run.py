@@ -50,10 +50,12 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for this process.
 
     Raises:
-        StemscribeError: if another process trains there.
+        StemscribeError: if another process trains there, or the folder cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as stream:
+    with refusals(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / "lock").open("w")
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
