@@ -35,6 +35,15 @@ def test_a_shift_token_looks_at_the_frame_of_its_own_time():
         assert float((looked_at - FRAME_OF_TICK).abs().mean()) < 1.0  # frames; by chance it would be 27
 
 
+def test_without_a_geometry_of_time_it_has_to_be_learned():
+    model = small_model([4])
+    initialise_decoder(model, None, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        _, alignments = model.decode(model.encode(noise(SMALL, 1)), SHIFTS, alignment=True)
+    for layer in alignments:
+        assert float((layer.argmax(dim=-1).flatten() - FRAME_OF_TICK).abs().mean()) > 10.0
+
+
 def test_what_is_said_next_is_near_the_time_looked_at():
     model = small_model([4])
     with torch.no_grad():

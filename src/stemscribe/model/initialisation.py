@@ -38,6 +38,7 @@ READER_QUERY_SCALE = 0.35  # with the key's, a score of about 5 (d_kv 48) for th
 READER_KEY_SCALE = 0.6
 FRAME_MEMORY_SCALE = 0.5  # RMS of what one certain onset adds to the memory, whose own is about the same
 OTHER_KEY_SCALE = 0.5  # the other heads' keys, so that content does not drown the reader
+RANDOM_POSITION_SCALE = 0.02  # where time has no geometry, as is usual for learned positions
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,12 @@ class TimeTokens:
     tick_seconds: float
 
 
-def initialise(model: YourMT3, time: TimeTokens, generator: torch.Generator) -> None:
+def initialise(model: YourMT3, time: TimeTokens | None, generator: torch.Generator) -> None:
     """Give every weight of the model its start, in place; the same generator state gives the same weights.
 
     Args:
         model: of any config; what it lacks (positions, frame head) is left out.
-        time: the tokens that get the geometry of time, used if the model has `memory_positions`.
+        time: see `initialise_decoder`.
         generator: source of all randomness, on the CPU.
     """
     initialise_encoder(model, generator)
@@ -84,8 +85,15 @@ def initialise_encoder(model: YourMT3, generator: torch.Generator) -> None:
 
 
 @torch.no_grad()
-def initialise_decoder(model: YourMT3, time: TimeTokens, generator: torch.Generator) -> None:
-    """Start embedding, decoder, output rows and memory positions; also a way to restart them on a trained encoder."""
+def initialise_decoder(model: YourMT3, time: TimeTokens | None, generator: torch.Generator) -> None:
+    """Start embedding, decoder, output rows and memory positions; also a way to restart them on a trained encoder.
+
+    Args:
+        model: changed in place.
+        time: the tokens that get the geometry of time, used if the model has `memory_positions`; None starts everything at
+            random.
+        generator: source of all randomness, on the CPU.
+    """
     config = model.config
     width = config.d_model
     model.embed_tokens.weight.normal_(0.0, 1.0, generator=generator)
@@ -104,6 +112,9 @@ def initialise_decoder(model: YourMT3, time: TimeTokens, generator: torch.Genera
     if model.frame_memory is not None:
         model.frame_memory.weight.normal_(0.0, FRAME_MEMORY_SCALE, generator=generator)
     if model.memory_positions is None:
+        return
+    if time is None:
+        model.memory_positions.normal_(0.0, RANDOM_POSITION_SCALE, generator=generator)
         return
     turn = torch.linalg.qr(torch.randn(width, width, generator=generator)).Q
     longest = 4.0 * config.frames

@@ -2,7 +2,7 @@
 
 Two things happen in turn. First encoder and frame head learn alone (`frames_first`): they need no decoder, and it would only
 slow them down. Then the decoder starts with a geometry of time that it shares with the encoder's frames
-(`initialise_decoder`), fitted to the scale that the encoder's states have reached, and everything learns together.
+(`structured_time`), fitted to the scale that the encoder's states have reached, and everything learns together.
 """
 
 from collections.abc import Sequence
@@ -96,7 +96,8 @@ class GeneralistTraining(pl.LightningModule):
             ]
         self.model.train()
         rescale_memory(self.model, MEMORY_SCALE / float(torch.stack(squares).mean().sqrt()))
-        initialise_decoder(self.model, SHIFTS, torch.Generator().manual_seed(self._seed))
+        time = SHIFTS if self._train.structured_time else None
+        initialise_decoder(self.model, time, torch.Generator().manual_seed(self._seed))
 
     def validation_step(self, number: int, batch_index: int) -> None:
         """Onset F1 of each stem group of one track, by both heads; an epoch's score is the mean over tracks."""

@@ -57,6 +57,7 @@ class TrainParams:
 
     steps: int
     frames_first: float  # share of the steps in which only encoder and frame head learn
+    structured_time: bool  # whether the decoder starts with a geometry of time (`initialise_decoder`)
     batch_size: int
     learning_rate: float
     warmup_steps: int

@@ -1,0 +1,141 @@
+"""What each option of the small decoder's learning recipe is good for: it learns without one of them at a time.
+
+    python benchmarks/ablation.py                      # all rows, two at a time on two cores
+    python benchmarks/ablation.py --steps 100 --rows "everything" "no guided attention"
+
+Needs what `dvc repro` makes: the demo corpus and models/base. The shipped base's encoder and frame head stay as they are; its
+decoder forgets all and learns anew from the demo's training songs, by the recipe in pretrain/params.yaml with fewer steps. So a
+row says what an option is worth to a decoder that listens to a trained encoder. Scores are onset F1 of the token decoder on
+stems of the demo's validation songs; no test song is touched. It prints Markdown for docs/base.md.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from stemscribe import runtime, vocabulary
+from stemscribe.audio import SAMPLE_RATE
+from stemscribe.checkpoint import load_model
+from stemscribe.config import TOKENS
+from stemscribe.corpora.inventory import read_inventory
+from stemscribe.corpora.sources import read_source
+from stemscribe.data.sharding import write_shards
+from stemscribe.data.shards import ShardReader
+from stemscribe.data.survey import survey
+from stemscribe.errors import StemscribeError
+from stemscribe.executor import map_in_processes
+from stemscribe.model.config import ModelConfig
+from stemscribe.model.yourmt3 import YourMT3
+from stemscribe.notes import DRUM_PROGRAM
+from stemscribe.pretraining.generalist import GeneralistTraining
+from stemscribe.pretraining.params import TrainParams, load_pretrain_params
+from stemscribe.stages import STEMS
+from stemscribe.stages.prepare import plan_stem
+from stemscribe.training.curves import quiet
+
+BASE = Path("models/base")
+SHARD_BYTES = 512_000_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """A recipe: what differs from the full one."""
+
+    model: Callable[[ModelConfig], ModelConfig] = lambda config: config
+    train: Callable[[TrainParams], TrainParams] = lambda train: train
+
+
+def _single(train: TrainParams) -> TrainParams:
+    return replace(train, mixture=replace(train.mixture, single=train.mixture.single_later))
+
+
+ROWS: Mapping[str, Row] = {
+    "everything": Row(),
+    "no positions on the memory": Row(model=lambda config: replace(config, memory_positions=False)),
+    "no structured start of time": Row(train=lambda train: replace(train, structured_time=False)),
+    "no guided attention": Row(train=lambda train: replace(train, alignment_weight=0.0)),
+    "no smoothing of time shifts": Row(train=lambda train: replace(train, shift_smoothing=(1.0, 0.0, 0.0))),
+    "no frame head in the memory": Row(model=lambda config: replace(config, memory_frames=False)),
+    "no curriculum": Row(train=_single),
+}
+
+
+def main() -> None:
+    """Teach and print."""
+    parser = argparse.ArgumentParser(description="What each option of the decoder's learning recipe is good for.")
+    parser.add_argument("--steps", type=int, default=300, help="optimiser steps of each row (default: 300)")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help="some rows only")
+    given = parser.parse_args()
+    workers = min(runtime.workers(), len(given.rows))
+    with tempfile.TemporaryDirectory() as folder:
+        shards = Path(folder) / "shards"
+        prepare(shards)
+        learn = partial(learn_without, shards=shards, steps=given.steps, processes=workers)
+        learned = map_in_processes(learn, given.rows, workers, "learning", unit="recipes")
+    print(f"\n{given.steps} steps each, one seed.\n")
+    print(f"| recipe | {' | '.join(STEMS)} | mean |")
+    print(f"| --- |{' --- |' * (len(STEMS) + 1)}")
+    for row, scores in zip(given.rows, learned, strict=True):
+        cells = [f"{score:.3f}" for score in (*scores.values(), sum(scores.values()) / len(scores))]
+        print(f"| {row} | {' | '.join(cells)} |")
+
+
+def prepare(folder: Path) -> None:
+    """All sources of the demo's songs as shards, as the base's own training has them of its songs."""
+    source = read_source("demo")
+    inventory = read_inventory(Path("data/raw/demo"))
+    index, _ = survey(inventory, source.errata, runtime.workers())
+    programs = [program for program in range(DRUM_PROGRAM + 1) if vocabulary.channel_of(program) is not None]
+    tracks = plan_stem(index, inventory.root, SAMPLE_RATE, programs)
+    header = {"stem": "all", "programs": programs, "channels": list(vocabulary.channels_of(programs))}
+    header |= {"sample_rate": SAMPLE_RATE, "corpus": "demo"}
+    write_shards(folder, header, tracks, SHARD_BYTES, runtime.workers(), "preparing songs")
+
+
+def learn_without(row: str, shards: Path, steps: int, processes: int) -> dict[str, float]:
+    """Teach a fresh decoder by a row's recipe; onset F1 by stem."""
+    runtime.settle_torch(processes)
+    quiet()
+    params = load_pretrain_params("pretrain/params.yaml")
+    train = replace(ROWS[row].train(params.train), steps=steps, frames_first=0.0, validate_every=steps)
+    model = listener(ROWS[row].model)
+    model.freeze_batch_norm()
+    model.freeze("encoder")
+    for part in (model.pre_decoder, model.frame_head):
+        assert part is not None
+        part.requires_grad_(False)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_train_batches=steps,
+        gradient_clip_val=train.gradient_clip,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(GeneralistTraining(model, ShardReader(shards), train, params.seed))
+    return {stem: float(trainer.callback_metrics[f"validation/{stem}_{TOKENS}"]) for stem in STEMS}
+
+
+def listener(change: Callable[[ModelConfig], ModelConfig]) -> YourMT3:
+    """The shipped base with another config; the parts that both have keep their weights."""
+    base = load_model(BASE)
+    model = YourMT3(change(base.config))
+    kept = {name: weight for name, weight in base.state_dict().items() if name in model.state_dict()}
+    model.load_state_dict(kept, strict=False)
+    return model
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except StemscribeError as error:
+        sys.exit(f"ablation: {error}")
