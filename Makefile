@@ -48,7 +48,7 @@ repro: env  ## run the whole graph on the corpus that params.yaml names
 	dvc repro
 
 test: env lint  ## check and test the code
-	pytest
+	pytest --numprocesses auto --dist loadgroup
 
 lint: env  ## style and types
 	ruff check .

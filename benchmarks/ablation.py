@@ -4,9 +4,11 @@
     python benchmarks/ablation.py --steps 100 --rows "everything" "no guided attention"
 
 Needs what `dvc repro` makes: the demo corpus and models/base. The shipped base's encoder and frame head stay as they are; its
-decoder forgets all and learns anew from the demo's training songs, by the recipe in pretrain/params.yaml with fewer steps. So a
-row says what an option is worth to a decoder that listens to a trained encoder. Scores are onset F1 of the token decoder on
-stems of the demo's validation songs; no test song is touched. It prints Markdown for docs/base.md.
+decoder forgets all and learns anew from the demo's training songs, by the decoder's part of the recipe in pretrain/params.yaml
+with fewer steps. So a row says what an option is worth to a decoder that listens to a trained encoder. Without positions there
+is neither a structured start nor a guide to what it listens to. Scores are onset F1 of the token decoder on the stems of the
+demo's validation songs, as far as the base's own training validates on them; no test song is touched. It prints Markdown for
+docs/base.md.
 """
 
 import argparse
@@ -40,7 +42,7 @@ from stemscribe.stages.prepare import plan_stem
 from stemscribe.training.curves import quiet
 
 BASE = Path("models/base")
-SHARD_BYTES = 512_000_000
+RECIPE = "pretrain/params.yaml"
 
 
 @dataclass(frozen=True)
@@ -51,25 +53,26 @@ class Row:
     train: Callable[[TrainParams], TrainParams] = lambda train: train
 
 
-def _single(train: TrainParams) -> TrainParams:
+def without_curriculum(train: TrainParams) -> TrainParams:
+    """The mixture of the later steps from the first step on."""
     return replace(train, mixture=replace(train.mixture, single=train.mixture.single_later))
 
 
 ROWS: Mapping[str, Row] = {
     "everything": Row(),
-    "no positions on the memory": Row(model=lambda config: replace(config, memory_positions=False)),
+    "no positions on the memory, nor what needs them": Row(model=lambda config: replace(config, memory_positions=False)),
     "no structured start of time": Row(train=lambda train: replace(train, structured_time=False)),
     "no guided attention": Row(train=lambda train: replace(train, alignment_weight=0.0)),
     "no smoothing of time shifts": Row(train=lambda train: replace(train, shift_smoothing=(1.0, 0.0, 0.0))),
     "no frame head in the memory": Row(model=lambda config: replace(config, memory_frames=False)),
-    "no curriculum": Row(train=_single),
+    "no curriculum": Row(train=without_curriculum),
 }
 
 
 def main() -> None:
     """Teach and print."""
     parser = argparse.ArgumentParser(description="What each option of the decoder's learning recipe is good for.")
-    parser.add_argument("--steps", type=int, default=300, help="optimiser steps of each row (default: 300)")
+    parser.add_argument("--steps", type=_at_least_one, default=300, help="optimiser steps of each row (default: 300)")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help="some rows only")
     given = parser.parse_args()
     workers = min(runtime.workers(), len(given.rows))
@@ -86,6 +89,12 @@ def main() -> None:
         print(f"| {row} | {' | '.join(cells)} |")
 
 
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
 def prepare(folder: Path) -> None:
     """All sources of the demo's songs as shards, as the base's own training has them of its songs."""
     source = read_source("demo")
@@ -95,17 +104,17 @@ def prepare(folder: Path) -> None:
     tracks = plan_stem(index, inventory.root, SAMPLE_RATE, programs)
     header = {"stem": "all", "programs": programs, "channels": list(vocabulary.channels_of(programs))}
     header |= {"sample_rate": SAMPLE_RATE, "corpus": "demo"}
-    write_shards(folder, header, tracks, SHARD_BYTES, runtime.workers(), "preparing songs")
+    shard_bytes = load_pretrain_params(RECIPE).songs.shard_megabytes * 1_000_000
+    write_shards(folder, header, tracks, shard_bytes, runtime.workers(), "preparing songs")
 
 
 def learn_without(row: str, shards: Path, steps: int, processes: int) -> dict[str, float]:
     """Teach a fresh decoder by a row's recipe; onset F1 by stem."""
     runtime.settle_torch(processes)
     quiet()
-    params = load_pretrain_params("pretrain/params.yaml")
-    train = replace(ROWS[row].train(params.train), steps=steps, frames_first=0.0, validate_every=steps)
+    params = load_pretrain_params(RECIPE)
+    train = decoders_part(ROWS[row].train(params.train), steps)
     model = listener(ROWS[row].model)
-    model.freeze_batch_norm()
     model.freeze("encoder")
     for part in (model.pre_decoder, model.frame_head):
         assert part is not None
@@ -125,12 +134,19 @@ def learn_without(row: str, shards: Path, steps: int, processes: int) -> dict[st
     return {stem: float(trainer.callback_metrics[f"validation/{stem}_{TOKENS}"]) for stem in STEMS}
 
 
+def decoders_part(train: TrainParams, steps: int) -> TrainParams:
+    """The recipe from the decoder's start on, in fewer steps; what is left of the curriculum keeps its share."""
+    left = max(train.mixture.curriculum - train.frames_first, 0.0) / (1 - train.frames_first)
+    mixture = replace(train.mixture, curriculum=left)
+    return replace(train, mixture=mixture, steps=steps, frames_first=0.0, validate_every=steps)
+
+
 def listener(change: Callable[[ModelConfig], ModelConfig]) -> YourMT3:
     """The shipped base with another config; the parts that both have keep their weights."""
     base = load_model(BASE)
     model = YourMT3(change(base.config))
     kept = {name: weight for name, weight in base.state_dict().items() if name in model.state_dict()}
-    model.load_state_dict(kept, strict=False)
+    model.load_state_dict(kept)
     return model
 
 

@@ -5,9 +5,9 @@
     python benchmarks/repro.py --reuse-environment --profile profiles/ci.yaml    # a quick look
 
 The files that git knows or would take are copied to a temporary folder and committed there, so nothing here is touched. Stages
-are told apart by the lines that DVC prints. CPU time is the sum over the whole tree of processes. Memory is the sum of their
-resident sizes, sampled; pages that processes share count more than once, so the true peak is a little lower. It prints Markdown
-for docs/benchmarks.md.
+are told apart by the lines that DVC prints, and those that run side by side are one. CPU time is the sum over the whole tree of
+processes. Memory is the sum of their resident sizes, sampled; pages that processes share count more than once, so the true peak
+is a little lower. It prints Markdown for docs/benchmarks.md.
 """
 
 import argparse
@@ -177,7 +177,7 @@ def main() -> None:
         commands: dict[str, list[str]] = {}
         if options.reuse_environment:
             environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-            commands["`dvc repro`"] = ["dvc", "repro"]
+            commands["`make repro`"] = ["sh", "-c", "python tools/side_by_side.py && dvc repro"]
         else:
             environment.pop("PYTHONPATH")
             environment["PATH"] = f"{folder / '.venv/bin'}{os.pathsep}{environment['PATH']}"

@@ -21,6 +21,14 @@ os.environ.setdefault("STEMSCRIBE_THREADS", "1")
 REPOSITORY = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For several processes: what shares the clone of `first_run` stays together, and begins first, for it takes longest."""
+    for item in items:
+        group = "graph" if item.get_closest_marker("graph") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("graph") is None)
+
+
 @pytest.fixture(autouse=True)
 def requests_heard() -> Iterator[None]:
     """A stage that was asked to stop ignores what comes after, until its process ends; here it goes on."""
@@ -32,7 +40,7 @@ def requests_heard() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, Outcome]]:
-    """A clone in which `dvc repro` ran once with the ci profile, and what it said. Nobody may change this clone."""
+    """A clone in which `make repro` ran once with the ci profile, and what it said. Nobody may change this clone."""
     source = read_source("demo", REPOSITORY / "data/sources")
     downloads = runtime.downloads_dir()
     assert isinstance(source, WheelSource)

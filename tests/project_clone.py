@@ -1,6 +1,6 @@
 """Temporary clones of this repository, in which git, dvc and stemscribe run as they do for a user.
 
-    project, outcome = whole_graph(folder)              # the ci profile after one `dvc repro`, committed
+    project, outcome = whole_graph(folder)              # the ci profile after one `make repro`, committed
     project.edit("stems.drums.finetune.steps", 6)
     assert project.dvc("repro").stages == ["finetune_drums", "predict_drums", "evaluate_drums", "report"]
 
@@ -26,7 +26,7 @@ from stemscribe import runtime
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROFILE = "profiles/ci.yaml"
 RUNNING = re.compile(r"^(?:\w+ \| )?Running stage '(\w+)':$", re.MULTILINE)
-SIDE_BY_SIDE = {"STEMSCRIBE_WORKERS": "2", "STEMSCRIBE_THREADS": "2"}  # two trainings at a time, of one thread each
+SIDE_BY_SIDE = {"STEMSCRIBE_THREADS": "2"}  # two trainings at a time, of one thread each
 GIT_IDENTITY = {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 TIMEOUT = 900  # seconds, for the slowest command on a busy machine
 

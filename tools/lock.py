@@ -11,7 +11,7 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
-DEVELOPMENT = ("hypothesis", "mypy", "pytest", "ruff", "ruamel.yaml", "setuptools", "types-PyYAML")
+DEVELOPMENT = ("hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "ruamel.yaml", "setuptools", "types-PyYAML")
 REMOTES = ("dvc-s3", "dvc-ssh", "dvc-webdav")
 FASTER = ("ruamel.yaml.clib",)  # with it DVC parses its YAML in C: a `dvc repro` that finds nothing to do takes a third less
 INSTALLED_ALONE = ("tinysoundfont",)  # the Makefile installs it without its dependencies

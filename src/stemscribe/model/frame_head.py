@@ -198,7 +198,8 @@ class FrameReader:
         self._since[channels, pitches] = np.nan
         ends = until < frames
         done, open_ = where[ends], where[~ends]
-        self._keep(channels[done], pitches[done], since[ends], self._next + until[ends], surety[ends], voiced[ends])
+        if len(done) > 0:
+            self._keep(channels[done], pitches[done], since[ends], self._next + until[ends], surety[ends], voiced[ends])
         place = channels[open_], pitches[open_]
         self._since[place], self._surety[place], self._voice[place] = since[~ends], surety[~ends], voiced[~ends]
 
