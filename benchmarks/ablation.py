@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
-from stemscribe import runtime, vocabulary
+from stemscribe import runtime
 from stemscribe.audio import SAMPLE_RATE
 from stemscribe.checkpoint import load_model
 from stemscribe.config import TOKENS
@@ -34,9 +34,9 @@ from stemscribe.errors import StemscribeError
 from stemscribe.executor import map_in_processes
 from stemscribe.model.config import ModelConfig
 from stemscribe.model.yourmt3 import YourMT3
-from stemscribe.notes import DRUM_PROGRAM
 from stemscribe.pretraining.generalist import GeneralistTraining
 from stemscribe.pretraining.params import TrainParams, load_pretrain_params
+from stemscribe.pretraining.prepare import PROGRAMS, header
 from stemscribe.stages import STEMS
 from stemscribe.stages.prepare import plan_stem
 from stemscribe.training.curves import quiet
@@ -100,12 +100,9 @@ def prepare(folder: Path) -> None:
     source = read_source("demo")
     inventory = read_inventory(Path("data/raw/demo"))
     index, _ = survey(inventory, source.errata, runtime.workers())
-    programs = [program for program in range(DRUM_PROGRAM + 1) if vocabulary.channel_of(program) is not None]
-    tracks = plan_stem(index, inventory.root, SAMPLE_RATE, programs)
-    header = {"stem": "all", "programs": programs, "channels": list(vocabulary.channels_of(programs))}
-    header |= {"sample_rate": SAMPLE_RATE, "corpus": "demo"}
+    tracks = plan_stem(index, inventory.root, SAMPLE_RATE, PROGRAMS)
     shard_bytes = load_pretrain_params(RECIPE).songs.shard_megabytes * 1_000_000
-    write_shards(folder, header, tracks, shard_bytes, runtime.workers(), "preparing songs")
+    write_shards(folder, header("demo"), tracks, shard_bytes, runtime.workers(), "preparing songs")
 
 
 def learn_without(row: str, shards: Path, steps: int, processes: int) -> dict[str, float]:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from stemscribe import runtime, vocabulary
 from stemscribe.audio import SAMPLE_RATE
@@ -19,6 +20,7 @@ from stemscribe.stages import run_stage
 from stemscribe.stages.prepare import plan_stem
 
 SHARDS = Path("data/shards/all")
+PROGRAMS = [program for program in range(DRUM_PROGRAM + 1) if vocabulary.channel_of(program) is not None]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -27,21 +29,19 @@ def main(argv: Sequence[str]) -> None:
         raise UsageError(f"this stage takes no argument, not {argv[0]!r}")
     songs = load_pretrain_params().songs
     errata = read_source("demo", PROJECT / "data/sources").errata
-    programs = [program for program in range(DRUM_PROGRAM + 1) if vocabulary.channel_of(program) is not None]
     tracks: list[PlannedTrack] = []
     for folder in corpora():
         inventory = read_inventory(folder)
         index, _ = survey(inventory, errata, runtime.workers())
-        planned = plan_stem(index, inventory.root, SAMPLE_RATE, programs)
+        planned = plan_stem(index, inventory.root, SAMPLE_RATE, PROGRAMS)
         tracks.extend(replace(track, track=f"{track.track}-{folder.name}") for track in planned)
-    header = {
-        "stem": "all",
-        "programs": programs,
-        "channels": list(vocabulary.channels_of(programs)),
-        "sample_rate": SAMPLE_RATE,
-        "corpus": "pretrain",
-    }
-    write_shards(SHARDS, header, tracks, songs.shard_megabytes * 1_000_000, runtime.workers(), "preparing songs")
+    write_shards(SHARDS, header("pretrain"), tracks, songs.shard_megabytes * 1_000_000, runtime.workers(), "preparing songs")
+
+
+def header(corpus: str) -> dict[str, Any]:
+    """What the manifest says of shards that hold every source."""
+    channels = list(vocabulary.channels_of(PROGRAMS))
+    return {"stem": "all", "programs": PROGRAMS, "channels": channels, "sample_rate": SAMPLE_RATE, "corpus": corpus}
 
 
 if __name__ == "__main__":
