@@ -19,6 +19,17 @@ def test_both_kicks_are_the_kick():
     assert drum_counts([hit(ACOUSTIC_KICK, 1.0)], [hit(KICK, 1.04)]) == Counts(1, 1, 1)
 
 
+def test_layered_hits_of_a_class_are_one_and_flams_are_two():
+    layered = [hit(SNARE, 1.0), hit(ELECTRIC_SNARE, 1.01), hit(CLOSED, 1.0)]
+    assert drum_counts(layered, [hit(SNARE, 1.0), hit(CLOSED, 1.0)]) == Counts(2, 2, 2)
+    assert drum_counts([hit(SNARE, 1.0)], layered[:2]) == Counts(1, 1, 1)
+    flam = [hit(SNARE, 1.0), hit(SNARE, 1.03)]
+    assert drum_counts(flam, flam) == Counts(2, 2, 2)
+    toms = [hit(FLOOR_TOM, 1.0), hit(45, 1.0)]
+    assert drum_counts(toms, toms) == Counts(2, 2, 2)
+    assert drum_counts(toms, toms, "five") == Counts(1, 1, 1)
+
+
 def test_open_and_closed_hi_hat_differ_in_general_midi_only():
     written, heard = [hit(CLOSED, 1.0)], [hit(OPEN, 1.0)]
     assert drum_counts(written, heard).matched == 0

@@ -258,6 +258,19 @@ def test_a_voice_bears_the_program_of_a_voice_if_the_stem_has_any(channel: int, 
     assert typical_program(channel, programs, sung=True) == program
 
 
+@pytest.mark.parametrize(("programs", "notes"), [([52, 85], [52]), ([48, 81], [48]), ([48, 52, 81, 85], [48, 85])])
+def test_a_stem_of_voices_alone_has_no_instrument_that_doubles_them(programs: Sequence[int], notes: list[int]) -> None:
+    """The same pitch at once on Strings, as an instrument, and on Synth Lead, as a voice and less surely."""
+    transcriber = Transcriber(small_model([5, 9]), programs, "frames")
+    onset, active, voice = (torch.full((2, 90, 128), -9.0) for _ in range(3))
+    onset[:, 40, 60] = torch.tensor([2.0, 1.0])
+    active[:, 40:50, 60] = 9.0
+    voice[1] = 9.0
+    frames = FrameLogits(onset, active, torch.zeros(2, 90, 128), voice)
+    found = transcriber.read_frames(frames, 3.0, onset=0.5, active=0.5, unison=0.99)
+    assert [note.program for note in found] == notes
+
+
 def test_both_ways_of_reading_give_notes_of_the_stem_inside_the_recording() -> None:
     audio = np.random.default_rng(1).uniform(-0.5, 0.5, round(2.5 * SAMPLE_RATE)).astype(np.float32)
     for decode in ("tokens", "frames"):

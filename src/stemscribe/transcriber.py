@@ -263,14 +263,22 @@ class Transcriber:
 
     def _notes_of_frames(self, found: NDArray[np.float64], unison: float) -> list[Note]:
         """Notes that a `FrameReader` found in segments of which the first begins half a segment before the music."""
-        found = without_echoes(found, unison, self._drums)
+        found = without_echoes(self._as_of_stem(found), unison, self._drums)
         config, middle = self._model.config, Middle.of(self._model.config)
         lead = (config.segment_samples - config.segment_samples // 2) / config.sample_rate
         onsets, offsets = (np.maximum(middle.seconds(found[:, column]) - lead, 0.0) for column in (1, 2))
-        kinds = zip(found[:, 0].astype(int).tolist(), found[:, 4].astype(bool).tolist(), strict=True)
-        programs = [self._typical[self.channels[row], sung] for row, sung in kinds]
+        programs = [self._program(row, sung) for row, sung in found[:, [0, 4]].astype(int).tolist()]
         columns = zip(onsets.tolist(), offsets.tolist(), found[:, 3].astype(int).tolist(), programs, strict=True)
         return [Note(*column) for column in columns]
+
+    def _as_of_stem(self, found: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What a `FrameReader` found, with no voices where the stem has none, and nothing else where it has voices alone."""
+        kinds = found[:, [0, 4]].astype(int).tolist()
+        sung = [self._program(row, sung) in vocabulary.SUNG for row, sung in kinds]
+        return np.column_stack((found[:, :4], np.asarray(sung, dtype=np.float64), found[:, 5]))
+
+    def _program(self, row: int, sung: int) -> int:
+        return self._typical[self.channels[row], bool(sung)]
 
 
 def _check_audio(audio: Audio) -> None:
