@@ -22,6 +22,7 @@ from stemscribe.model.yourmt3 import YourMT3
 from stemscribe.notes import DRUM_PROGRAM, Note, clip_notes
 from stemscribe.pretraining.crops import GeneralistCrops, stem_group
 from stemscribe.pretraining.params import TrainParams
+from stemscribe.pretraining.partners import Partners, Share
 from stemscribe.scoring.drums import drum_counts
 from stemscribe.scoring.notes import onset_counts
 from stemscribe.stages import STEMS
@@ -42,12 +43,17 @@ class GeneralistTraining(pl.LightningModule):
         shards: all sources of the training and validation songs.
         train: the recipe.
         seed: decides crops and dropout.
+        partners: who work on the other shares of each batch.
     """
 
-    def __init__(self, model: YourMT3, shards: ShardReader, train: TrainParams, seed: int) -> None:
+    def __init__(
+        self, model: YourMT3, shards: ShardReader, train: TrainParams, seed: int, partners: Partners | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self._shards, self._train, self._seed = shards, train, seed
+        self._partners = partners
+        self._share = Share(0, 1 + (len(partners) if partners else 0))
         self._weights = LossWeights(train.frame_head_weight, train.alignment_weight, train.shift_smoothing)
         self.steps_per_epoch = min(train.validate_every, train.steps)
         self.epochs = -(-train.steps // self.steps_per_epoch)
@@ -57,18 +63,11 @@ class GeneralistTraining(pl.LightningModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Crops of the coming epoch; counted by steps, since a resumed Lightning may still call the epoch by its old number."""
-        size = self._train.batch_size
+        total = self._train.steps * self._train.batch_size
+        crops = GeneralistCrops(self._shards, self.model.config, self._train, self._seed, first=0, count=total, total=total)
         steps = max(1, min(self.steps_per_epoch, self._train.steps - self.global_step))  # the last epoch may be shorter
-        crops = GeneralistCrops(
-            self._shards,
-            self.model.config,
-            self._train,
-            self._seed,
-            first=self.global_step * size,
-            count=steps * size,
-            total=self._train.steps * size,
-        )
-        return DataLoader(crops, size, collate_fn=collate)  # type: ignore[arg-type]
+        numbers = [list(self._share.crops(self.global_step + step, self._train.batch_size)) for step in range(steps)]
+        return DataLoader(crops, batch_sampler=numbers, collate_fn=collate)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader[int]:
         """The number of one validation track at a time."""
@@ -76,15 +75,22 @@ class GeneralistTraining(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
         """Loss of one batch."""
-        torch.manual_seed(self._seed * 1_000_003 + self.global_step)
         if self.global_step == self._decoder_starts:
             self._start_decoder()
         with_tokens = self.global_step >= self._decoder_starts
+        if self._partners:
+            self._partners.start(self.global_step, with_tokens)
+        torch.manual_seed(self._share.seed(self._seed, self.global_step))
         losses = batch_losses(self.model, batch, self._weights, with_tokens)
         parts = {"token_loss": losses.tokens, "frame_loss": losses.frames, "alignment_loss": losses.alignment}
         self.log_dict({f"train/{name}": value for name, value in parts.items()})
         self.log("train/loss", losses.total.detach(), prog_bar=True)
         return losses.total
+
+    def on_after_backward(self) -> None:
+        """The mean of the gradients of all shares."""
+        if self._partners:
+            self._partners.add_gradients(self.model)
 
     def _start_decoder(self) -> None:
         loader = iter(self.train_dataloader())

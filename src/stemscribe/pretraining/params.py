@@ -59,6 +59,7 @@ class TrainParams:
     frames_first: float  # share of the steps in which only encoder and frame head learn
     structured_time: bool  # whether the decoder starts with a geometry of time (`initialise_decoder`)
     batch_size: int
+    processes: int  # that share each batch on a CPU; a GPU takes it as a whole
     learning_rate: float
     warmup_steps: int
     weight_decay: float
@@ -104,6 +105,8 @@ def load_pretrain_params(path: str | Path = "params.yaml") -> PretrainParams:
         raise UsageError(f"{path}: train.mixture: written and channels lie between 2 and {NUM_CHANNELS}, written first")
     if min(params.train.steps, params.train.batch_size, params.train.validate_every) < 1:
         raise UsageError(f"{path}: train: steps, batch_size and validate_every are at least 1")
+    if params.train.processes < 1 or params.train.batch_size % params.train.processes:
+        raise UsageError(f"{path}: train.batch_size is a multiple of train.processes, which is at least 1")
     if not params.thresholds.seconds > 0:
         raise UsageError(f"{path}: thresholds.seconds is {params.thresholds.seconds:g}; give more than 0")
     augment, songs = params.train.augment, params.songs

@@ -30,18 +30,21 @@ def main(argv: Sequence[str]) -> None:
     from stemscribe.model.initialisation import initialise
     from stemscribe.model.yourmt3 import YourMT3
     from stemscribe.pretraining.generalist import SHIFTS, GeneralistTraining
+    from stemscribe.pretraining.partners import partners
     from stemscribe.training.curves import Curves, forget_after, progress_callback, quiet
     from stemscribe.training.run import CURVES, StopWhenAsked, WholeCheckpoints, accelerator, interruptible, locked
 
     params = load_pretrain_params()
-    runtime.settle_torch()
+    device = runtime.device()
+    processes = params.train.processes if device == "cpu" else 1
+    runtime.settle_torch(processes)
     model = YourMT3(SMALL)
     initialise(model, SHIFTS, torch.Generator().manual_seed(params.seed))
-    module = GeneralistTraining(model, ShardReader(SHARDS), params.train, params.seed)
     decided_by = {"seed": params.seed, "train": params.train, "model": SMALL}
     inputs = hashes(SHARDS / MANIFEST, SHARDS / NOTES)
     work = Path("work") / fingerprint(decided_by, inputs)
-    with locked(work):
+    with locked(work), partners(model, SHARDS, params.train, params.seed, processes) as others:
+        module = GeneralistTraining(model, ShardReader(SHARDS), params.train, params.seed, others)
         started = time.monotonic()
         last = work / "last.ckpt"
         resumed = last.exists()
@@ -50,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
         if resumed:
             forget_after(curves, torch.load(last, weights_only=True)["global_step"])
         trainer = pl.Trainer(
-            accelerator=accelerator(runtime.device()),
+            accelerator=accelerator(device),
             devices=1,
             max_epochs=module.epochs,
             limit_train_batches=module.steps_per_epoch,
