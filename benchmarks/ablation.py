@@ -5,10 +5,10 @@
 
 Needs what `dvc repro` makes: the demo corpus and models/base. The shipped base's encoder and frame head stay as they are; its
 decoder forgets all and learns anew from the demo's training songs, by the decoder's part of the recipe in pretrain/params.yaml
-with fewer steps. So a row says what an option is worth to a decoder that listens to a trained encoder. Without positions there
-is neither a structured start nor a guide to what it listens to. Scores are onset F1 of the token decoder on the stems of the
-demo's validation songs, as far as the base's own training validates on them; no test song is touched. It prints Markdown for
-docs/base.md.
+with all options on and fewer steps. So a row says what an option is worth to a decoder that listens to a trained encoder.
+Without positions there is neither a structured start nor a guide to what it listens to. Scores are onset F1 of the token
+decoder on the stems of the demo's validation songs, as far as the base's own training validates on them; no test song is
+touched. It prints Markdown for docs/base.md.
 """
 
 import argparse
@@ -51,6 +51,14 @@ class Row:
 
     model: Callable[[ModelConfig], ModelConfig] = lambda config: config
     train: Callable[[TrainParams], TrainParams] = lambda train: train
+
+
+def with_all_options(train: TrainParams) -> TrainParams:
+    """What every row starts from, whichever options the shipped base was taught without: the third base's recipe."""
+    mixture = replace(train.mixture, curriculum=0.4)
+    smoothing = (0.4, 0.24, 0.06)
+    train = replace(train, frames_first=0.35, structured_time=True, mixture=mixture)
+    return replace(train, alignment_weight=0.5, shift_smoothing=smoothing, processes=1)
 
 
 def without_curriculum(train: TrainParams) -> TrainParams:
@@ -110,7 +118,7 @@ def learn_without(row: str, shards: Path, steps: int, processes: int) -> dict[st
     runtime.settle_torch(processes)
     quiet()
     params = load_pretrain_params(RECIPE)
-    train = decoders_part(ROWS[row].train(params.train), steps)
+    train = decoders_part(ROWS[row].train(with_all_options(params.train)), steps)
     model = listener(ROWS[row].model)
     model.freeze("encoder")
     for part in (model.pre_decoder, model.frame_head):

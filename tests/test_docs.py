@@ -144,8 +144,11 @@ def test_the_card_counts_the_songs_that_were_heard(tmp_path: Path) -> None:
     save_model(tmp_path / "silent", small_model(), facts)
     with pytest.raises(DataError, match="lacks 'heard'"):
         tool("base_card").card(tmp_path / "silent")
-    save_model(tmp_path / "base", small_model(), {**facts, "heard": ["a1", "b2", "c3"]})
-    assert "| songs heard | 3 |" in tool("base_card").card(tmp_path / "base").splitlines()
+    curve = [{"step": 1000, "bass_frames": 0.25}, {"step": 2000, "bass_frames": 0.5, "bass_tokens": 0.125}]
+    save_model(tmp_path / "base", small_model(), {**facts, "heard": ["a1", "b2", "c3"], "curve": curve})
+    card = tool("base_card").card(tmp_path / "base").splitlines()
+    assert "| songs heard | 3 |" in card
+    assert card[-2:] == ["| 1,000 | 0.250 |  |  |  |  |  |  |  |", "| 2,000 | 0.500 |  |  |  | 0.125 |  |  |  |"]
 
 
 def test_make_clean_removes_environments_and_unfinished_training_and_nothing_else(tmp_path: Path) -> None:

@@ -237,9 +237,14 @@ def test_only_a_sound_and_small_base_is_shipped(tmp_path: Path, monkeypatch: pyt
         patch.setattr(ship, "LARGEST_BYTES", 1_000_000)
         ship.main([])
     assert not packaged.exists()
+    curves = project / "logs/plots/metrics/validation"
+    curves.mkdir(parents=True)
+    (curves / "bass_frames.tsv").write_text("step\tbass_frames\n1\t0.25\n2\t0.51239\n", encoding="utf-8")
+    (curves / "bass_tokens.tsv").write_text("step\tbass_tokens\n2\t0.5\n", encoding="utf-8")
     ship.main([])
     assert sha256_file(packaged / "model.safetensors") == sha256_file(project / "model" / "model.safetensors")
-    assert load_provenance(packaged) == {"seed": 1, "heard": ["a1b2"]}
+    curve = [{"step": 1, "bass_frames": 0.25}, {"step": 2, "bass_frames": 0.5124, "bass_tokens": 0.5}]
+    assert load_provenance(packaged) == {"seed": 1, "heard": ["a1b2"], "curve": curve}
 
 
 @pytest.mark.filterwarnings("ignore:::pytorch_lightning", "ignore:::dvclive")

@@ -34,6 +34,7 @@ SHARED = FinetuneParams(
     gradient_clip=1.0,
     validate_every=2,
     validation_seconds=3,
+    threshold_seconds=3,
     patience=5,
     freeze="none",
     frame_head_weight=0.3,

@@ -59,6 +59,12 @@ def card(folder: Path) -> str:
     for head, title in HEADS.items():
         cells = [f"{_get(scores, f'validation/{group}_{head}'):.3f}" for group in GROUPS]
         lines.append(f"| {title} | {' | '.join(cells)} |")
+    lines += ["", "How they rose, with the threshold .4 for all:", ""]
+    columns = [(group, head) for head in reversed(HEADS) for group in GROUPS]
+    lines += [f"| steps | {' | '.join(f'{group}, {head}' for group, head in columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for point in _get(facts, "curve"):
+        cells = [f"{point[f'{group}_{head}']:.3f}" if f"{group}_{head}" in point else "" for group, head in columns]
+        lines.append(f"| {point['step']:,} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -110,6 +110,7 @@ class FinetuneParams:
     gradient_clip: float  # global norm
     validate_every: int  # steps
     validation_seconds: float  # of each validation track
+    threshold_seconds: float  # of each of them, when a training is over and thresholds are chosen
     patience: int  # validations without a better score
     freeze: str  # what does not learn: none, conv (the convolutions) or encoder (convolutions and encoder)
     frame_head_weight: float
@@ -330,6 +331,7 @@ def _check(params: Params, where: str) -> Params:
     require(tuning.freeze in ("none", "conv", "encoder"), "finetune.freeze", "none, conv or encoder")
     require(tuning.gradient_clip > 0, "finetune.gradient_clip", "a number above 0")
     require(tuning.validation_seconds > 0, "finetune.validation_seconds", "a number above 0")
+    require(tuning.threshold_seconds > 0, "finetune.threshold_seconds", "a number above 0")
     centre, first, second = tuning.shift_smoothing
     smooth = min(centre, first, second) >= 0 and abs(centre + 2 * first + 2 * second - 1) < 1e-6
     require(smooth, "finetune.shift_smoothing", "shares a, b, c of at least 0 with a + 2b + 2c = 1")

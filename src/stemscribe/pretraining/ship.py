@@ -1,8 +1,10 @@
 """The last step of `make base`: check the trained base and put it into the package, where git keeps it.
 
-Its provenance then names the songs that it heard (hashes of their notes), so that nobody tests it on one of them unawares.
+Its provenance then names the songs that it heard (hashes of their notes), so that nobody tests it on one of them unawares, and
+tells how its scores rose, since the curves themselves are not shipped.
 """
 
+import csv
 import json
 import shutil
 import sys
@@ -16,6 +18,7 @@ from stemscribe.stages import run_stage
 
 MODEL = Path("model")
 AUDIT = Path("data/raw/audit.json")
+CURVES = Path("logs/plots/metrics/validation")
 PACKAGED = Path("../src/stemscribe/weights/small")
 LARGEST_BYTES = 12_000_000  # what a clone may cost for it
 
@@ -40,7 +43,18 @@ def main(argv: Sequence[str]) -> None:
         )
     with atomic_directory(PACKAGED) as folder:
         shutil.copytree(MODEL, folder, dirs_exist_ok=True)
-        write_json(folder / PROVENANCE, {**load_provenance(MODEL), "heard": heard})
+        write_json(folder / PROVENANCE, {**load_provenance(MODEL), "heard": heard, "curve": curve(CURVES)})
+
+
+def curve(folder: Path) -> list[dict[str, float]]:
+    """The validation scores of each step that was validated: `step`, and a key for each of DVCLive's tables in the folder."""
+    by_step: dict[int, dict[str, float]] = {}
+    for path in sorted(folder.glob("*.tsv")):
+        with path.open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream, delimiter="\t"):
+                step = int(row["step"])
+                by_step.setdefault(step, {"step": step})[path.stem] = round(float(row[path.stem]), 4)
+    return [by_step[step] for step in sorted(by_step)]
 
 
 if __name__ == "__main__":

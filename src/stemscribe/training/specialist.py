@@ -30,7 +30,6 @@ from stemscribe.training.thresholds import choose_thresholds, onset_scores
 from stemscribe.transcriber import Transcriber
 
 MONITOR = "validation/onset_f1"
-THRESHOLD_MARGIN = 0.01  # mean F1 of the excerpts that a threshold other than the base's must gain
 
 
 @dataclass(frozen=True)
@@ -95,10 +94,7 @@ class SpecialistTraining(pl.LightningModule):
         self._decode, self._programs = decode, shards.manifest["programs"]
         self._transcriber = Transcriber(model, self._programs, decode)
         self._drums = set(self._programs) == {DRUM_PROGRAM}
-        tracks = [track for track in shards.tracks("validation") if shards.notes(track)]
-        level = shared.augment.bleed_db - BLEED_RANGE_DB / 2
-        taken = (excerpts(shards, mix, track, shared.validation_seconds, level) for track in tracks)
-        self._excerpts = list(chain.from_iterable(taken))
+        self._excerpts = self._heard(shared.validation_seconds)
         self.steps = own.steps
         self.steps_per_epoch = min(shared.validate_every, own.steps)
         self.epochs = math.ceil(own.steps / self.steps_per_epoch)
@@ -166,10 +162,16 @@ class SpecialistTraining(pl.LightningModule):
         self.log(MONITOR, score, sync_dist=True, prog_bar=True)
 
     def thresholds(self, device: str) -> FrameHeadConfig:
-        """The model's frame head with the thresholds that read the validation excerpts best."""
+        """The model's frame head with the thresholds that read excerpts of the validation tracks best."""
         self.model.eval()
-        excerpts = [(excerpt.audio, list(excerpt.notes)) for excerpt in self._excerpts]
-        return choose_thresholds(self.model, [(self._programs, excerpts, self._drums)], device, THRESHOLD_MARGIN)
+        heard = [(excerpt.audio, list(excerpt.notes)) for excerpt in self._heard(self._shared.threshold_seconds)]
+        return choose_thresholds(self.model, [(self._programs, heard, self._drums)], device)
+
+    def _heard(self, seconds: float) -> list[Excerpt]:
+        """Excerpts of all validation tracks that have the stem."""
+        tracks = [track for track in self._shards.tracks("validation") if self._shards.notes(track)]
+        level = self._shared.augment.bleed_db - BLEED_RANGE_DB / 2
+        return list(chain.from_iterable(excerpts(self._shards, self._mix, track, seconds, level) for track in tracks))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with linear warmup and a cosine, moved every step."""

@@ -1,8 +1,8 @@
 """From which probability on the frame head's answers are notes: chosen on validation music, and kept in the model's config.
 
 The promise: a threshold is chosen by the very measure that the model is judged by, mean F1 over excerpts: the onset threshold
-by onset F1, then that of unisons alike, then the active threshold, which decides where notes end, by onset+offset F1. Single
-drums may have an onset threshold of their own.
+by onset F1, then that of unisons alike, then the active threshold, which decides where notes end, by onset+offset F1. Of values
+that a few minutes of music cannot tell apart the middle one is taken. Single drums may have an onset threshold of their own.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +24,7 @@ ONSET_GRID = tuple(round(0.05 * step, 2) for step in range(2, 19))  # 0.1 to 0.9
 FEWEST_HITS = 16  # of a drum in all excerpts, from which it may have a threshold of its own
 HELD_FROM = 0.3  # active threshold while the onset threshold is chosen, which it hardly touches
 ACTIVE_GRID = tuple(round(0.1 * step, 1) for step in range(1, 7))  # 0.1 to 0.6
+LEVEL = 0.005  # mean F1 below the best from which a value is told apart from it
 UNISONS_HELD = 0.8  # unison threshold while the onset threshold is chosen
 UNISON_GRID = tuple(round(0.1 * step, 1) for step in range(1, 10))  # 0.1, where most are kept, to 0.9
 
@@ -61,19 +62,24 @@ def _f1(transcriber: Transcriber, heard: Heard, onset: float, active: float, uni
     return score(heard.reference, transcriber.read_frames(heard.frames, heard.seconds, onset, active, unison)).f1
 
 
-def _best(grid: Sequence[float], means: Sequence[float], own: float | None, margin: float) -> float:
-    """The value with the best mean F1, the first of equals; but `own`, if it is less than `margin` behind."""
-    best = int(np.argmax(means))
-    if own is not None and own in grid and means[best] - means[grid.index(own)] < margin:
-        return own
-    return grid[best]
+def _middle(grid: Sequence[float], means: Sequence[float]) -> float:
+    """The middle of the values around the best one that read as well; of two the lower one.
+
+    The best of a level stretch lies anywhere on it, and at its edge other music falls off.
+    """
+    first = last = int(np.argmax(means))
+    least = means[first] - LEVEL
+    while first > 0 and means[first - 1] >= least:
+        first -= 1
+    while last < len(means) - 1 and means[last + 1] >= least:
+        last += 1
+    return grid[(first + last) // 2]
 
 
 def choose_thresholds(
     model: YourMT3,
     stems: Iterable[tuple[Sequence[int], Sequence[Excerpt], bool]],
     device: str | None = None,
-    margin: float = 0.0,
 ) -> FrameHeadConfig:
     """The frame head's config with thresholds chosen for some stems; the model keeps its own until it is given the result.
 
@@ -82,8 +88,6 @@ def choose_thresholds(
         stems: for each stem its programs, excerpts of validation tracks, and whether it is drums. Of two stems that share a
             channel the later one decides.
         device: where to listen.
-        margin: mean F1 that another threshold must gain to take the place of the model's own. A few excerpts tell small
-            differences badly, and the base's were chosen on more. Drums, of which there are many in any excerpt, know none.
     """
     head = model.config.frame_head
     assert head is not None
@@ -93,9 +97,7 @@ def choose_thresholds(
         transcriber = Transcriber(model, programs, "frames", device)
         heard = hear(transcriber, excerpts)
         scored = [onset_scores_of(transcriber, each, drums) for each in heard]
-        before = {thresholds[channel] for channel in transcriber.channels}
-        own = before.pop() if len(before) == 1 and not drums else None
-        threshold = _best(ONSET_GRID, np.mean(scored, axis=0).tolist(), own, margin)
+        threshold = _middle(ONSET_GRID, np.mean(scored, axis=0).tolist())
         for channel in transcriber.channels:
             thresholds[channel] = threshold
         exceptions = [each for each in exceptions if each[0] not in transcriber.channels]
@@ -108,10 +110,10 @@ def choose_thresholds(
     shared = [each for each in pitched if len(each[0].channels) > 1]  # there are no unisons on one channel
     if shared:
         means = [_mean(_f1(*each, HELD_FROM, value, onset_counts) for each in shared) for value in UNISON_GRID]
-        unison = _best(UNISON_GRID, means, unison, margin)
+        unison = _middle(UNISON_GRID, means)
     if pitched:
         means = [_mean(_f1(*each, value, unison, onset_offset_counts) for each in pitched) for value in ACTIVE_GRID]
-        active = _best(ACTIVE_GRID, means, active, margin)
+        active = _middle(ACTIVE_GRID, means)
     return replace(
         head,
         onset_thresholds=tuple(thresholds),
