@@ -96,7 +96,7 @@ def test_a_drum_that_is_heard_less_surely_has_a_threshold_of_its_own(monkeypatch
     assert by_pitch[51] < 0.27
 
 
-@pytest.mark.parametrize(("doubled", "threshold"), [(False, 0.5), (True, 0.1)])
+@pytest.mark.parametrize(("doubled", "threshold"), [(False, 0.8), (True, 0.3)])
 def test_unisons_are_kept_where_the_music_has_them(doubled: bool, threshold: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A piano is heard surely, and a vibraphone with it, with a probability of 0.6."""
 
