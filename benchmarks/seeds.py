@@ -38,11 +38,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the specialists with several seeds and compare each with its base.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="default: 1 2")
     seeds = parser.parse_args().seeds
-    found = [differences(ROOT) if seed == load_params(ROOT / "params.yaml").seed else trained_anew(seed) for seed in seeds]
+    settings = load_params(("seed", "evaluate"), ROOT / "params.yaml")
+    draws = settings.evaluate.bootstrap_draws
+    found = [differences(ROOT) if seed == settings.seed else trained_anew(seed) for seed in seeds]
     rows = [
-        [stem, head, *(shown(each[stem, head]) for each in found), shown(np.mean([each[stem, head] for each in found], axis=0))]
+        [stem, head, *(shown(each, draws) for each in (*own, np.mean(own, axis=0)))]
         for stem in STEMS
         for head in HEADS
+        for own in [[each[stem, head] for each in found]]
     ]
     print(table(["stem", "read by", *(f"seed {seed}" for seed in seeds), "mean of the seeds"], rows))
 
@@ -97,9 +100,9 @@ def _by_track(test: StemTest) -> list[float]:
     return [after - before for before, after in zip(f1(BASE_STEM), f1(SPECIALIST_STEM), strict=True)]
 
 
-def shown(values: Sequence[float]) -> str:
+def shown(values: Sequence[float], draws: int) -> str:
     """Mean and 95 % interval over tracks, bold where it lies above zero."""
-    found = bootstrap_interval(values, load_params(ROOT / "params.yaml").evaluate.bootstrap_draws, np.random.default_rng(1))
+    found = bootstrap_interval(values, draws, np.random.default_rng(1))
     text = f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
     return f"**{text}**" if found.low > 0 else text
 
