@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stemscribe.model.attention import _DroppedAttention, attend, kept
+from stemscribe.model import attention
+from stemscribe.model.attention import _HeadByHead, attend, kept
 from stemscribe.model.linear import linear
-from stemscribe.model.moe import RUN_STEP, MixtureOfExperts, gated_linear
-from stemscribe.model.pre_encoder import normalised
+from stemscribe.model.moe import RUN_STEP, Expert, MixtureOfExperts, gated_linear
+from stemscribe.model.pre_encoder import folded
 from tiny_model import noise, relative, small_model
 
 
@@ -38,31 +39,52 @@ def test_nothing_is_no_trouble_for_a_linear_layer():
     assert linear(torch.zeros(0, 8), torch.randn(4, 8)).shape == (0, 4)
 
 
-@pytest.mark.parametrize("experts", [0, 3])
-def test_a_gated_product_learns_as_its_parts_do(experts: int):
+def test_a_gated_product_learns_as_its_parts_do():
     torch.manual_seed(0)
-    inputs = [torch.randn(*shape, requires_grad=True) for shape in ((7, 6), (7, 6), (3, 6), (7, experts))]
-    opened, through, weight, gates = inputs
-    learning = inputs if experts else inputs[:3]
-    share = gates.repeat_interleave(6 // experts, dim=-1) if experts else 1.0
-    ours = gated_linear(opened, through, gates if experts else None, weight)
-    plain = F.linear(F.silu(opened) * through * share, weight)
-    assert relative(ours, plain) < 1e-5
-    for mine, theirs in zip(gradients(ours, *learning), gradients(plain, *learning), strict=True):
-        assert relative(mine, theirs) < 1e-5
-    with torch.no_grad():
-        assert relative(gated_linear(opened.clone(), through, gates if experts else None, weight), plain) < 1e-5
-
-
-def test_attention_with_dropout_learns_as_its_parts_do():
-    torch.manual_seed(0)
-    queries, keys, values = inputs = [torch.randn(2, 3, n, 4, requires_grad=True) for n in (5, 6, 6)]
-    mask = kept((2, 3, 5, 6), 0.3)
-    ours = _DroppedAttention.apply(*inputs, mask, 1.5)
-    plain = ((queries @ keys.mT / 2).softmax(dim=-1) * mask * 1.5) @ values
+    inputs = [torch.randn(*shape, requires_grad=True) for shape in ((7, 6), (7, 6), (7, 3), (3, 6))]
+    opened, through, gates, weight = inputs
+    ours = gated_linear(*inputs)
+    plain = F.linear(F.silu(opened) * through * gates.repeat_interleave(2, dim=-1), weight)
     assert relative(ours, plain) < 1e-5
     for mine, theirs in zip(gradients(ours, *inputs), gradients(plain, *inputs), strict=True):
         assert relative(mine, theirs) < 1e-5
+    with torch.no_grad():
+        assert relative(gated_linear(opened.clone(), through, gates, weight), plain) < 1e-5
+
+
+def test_an_expert_that_keeps_nothing_but_its_run_learns_as_its_parts_do():
+    torch.manual_seed(0)
+    expert = Expert(width=6, hidden=10)
+    run = torch.randn(7, 6, requires_grad=True)
+    inputs = (run, *expert.parameters())
+    ours = expert(run)
+    plain = F.linear(F.silu(F.linear(run, expert.w1.weight)) * F.linear(run, expert.gate.weight), expert.w2.weight)
+    assert relative(ours, plain) < 1e-5
+    for mine, theirs in zip(gradients(ours, *inputs), gradients(plain, *inputs), strict=True):
+        assert relative(mine, theirs) < 1e-5
+
+
+@pytest.mark.parametrize("together", [0, attention.MOST_LOOKS])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_attention_learns_as_its_parts_do_few_or_many_heads_at_a_time(dropout, together, monkeypatch):
+    monkeypatch.setattr(attention, "MOST_LOOKS", together)
+    torch.manual_seed(0)
+    queries, keys, values = inputs = [torch.randn(2, 3, n, 4, requires_grad=True) for n in (5, 6, 6)]
+    mask = kept((2, 3, 5, 6), dropout) if dropout else None
+    gain = 1 / (1 - dropout)
+    ours = _HeadByHead.apply(*inputs, mask, gain)
+    plain = ((queries @ keys.mT / 2).softmax(dim=-1) * (1 if mask is None else mask) * gain) @ values
+    assert relative(ours, plain) < 1e-5
+    for mine, theirs in zip(gradients(ours, *inputs), gradients(plain, *inputs), strict=True):
+        assert relative(mine, theirs) < 1e-5
+
+
+def test_attention_without_dropout_is_that_of_pytorch():
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 3, n, 4) for n in (5, 6, 6)]
+    assert relative(attend(*inputs, 0.0), F.scaled_dot_product_attention(*inputs)) < 1e-5
+    asked_by_all = (inputs[0][:1].expand(2, -1, -1, -1), *inputs[1:])
+    assert relative(attend(*asked_by_all, 0.0), F.scaled_dot_product_attention(*asked_by_all)) < 1e-5
 
 
 def test_dropout_keeps_its_share_and_comes_from_the_seed():
@@ -98,9 +120,9 @@ def test_a_folded_norm_is_the_norm_and_learns_as_it_does():
     norm.running_mean.uniform_(-1.0, 1.0), norm.running_var.uniform_(0.2, 3.0)
     features = torch.randn(2, 3, 6, 8, requires_grad=True)  # the border, where zeros are read, is most of it
     inputs = (features, convolution.weight, norm.weight, norm.bias)
-    folded, plain = normalised(convolution, norm, features), norm(convolution(features))
-    assert relative(folded, plain) < 1e-5
-    for mine, theirs in zip(gradients(folded, *inputs), gradients(plain, *inputs), strict=True):
+    ours, plain = F.conv2d(features, *folded(convolution, norm), padding=1), norm(convolution(features))
+    assert relative(ours, plain) < 1e-5
+    for mine, theirs in zip(gradients(ours, *inputs), gradients(plain, *inputs), strict=True):
         assert relative(mine, theirs) < 1e-4
 
 

@@ -20,6 +20,7 @@ from stemscribe.model.rotary import Rotary, rotate
 
 NORM_EPSILON = 1e-5
 DRAWS = 2**16  # steps in which a probability of dropout is drawn: four draws of one random number
+MOST_LOOKS = 10**6  # probabilities up to which all heads are worked on together
 
 
 def make_norm(kind: Literal["layer", "rms"], width: int) -> nn.Module:
@@ -111,15 +112,20 @@ class Attention(nn.Module):
 def attend(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
     """Attention of `(M, heads, N, D)` to `(M, heads, K, D)`, scaled by 1 / sqrt(D).
 
-    With dropout the fused kernel of CPUs is out of reach, and what PyTorch does then keeps three maps of the size of the
-    probabilities, of four bytes each, and draws a random number for each byte that is kept here.
+    On a CPU, in fp32, head by head: the probabilities of one head stay in the cache, and nothing needs to be copied together
+    first. PyTorch's fused kernel is slower here, since M is large and heads are narrow, and it knows no dropout on CPUs; what
+    PyTorch does then keeps three maps of the size of the probabilities, of four bytes each.
     """
-    if dropout == 0.0 or queries.device.type != "cpu":
+    if not _by_head(queries):
         return F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
-    heard: Tensor = _DroppedAttention.apply(  # type: ignore[no-untyped-call]
-        queries, keys, values, kept((*queries.shape[:-1], keys.shape[-2]), dropout), 1 / (1 - dropout)
-    )
+    mask = kept((*queries.shape[:-1], keys.shape[-2]), dropout) if dropout else None
+    heard: Tensor = _HeadByHead.apply(queries, keys, values, mask, 1 / (1 - dropout))  # type: ignore[no-untyped-call]
     return heard
+
+
+def _by_head(queries: Tensor) -> bool:
+    plain = not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
+    return queries.device.type == "cpu" and queries.dtype == torch.float32 and plain
 
 
 def kept(shape: tuple[int, ...], dropout: float) -> Tensor:
@@ -129,41 +135,77 @@ def kept(shape: tuple[int, ...], dropout: float) -> Tensor:
     return (draws >= round(dropout * DRAWS) - DRAWS // 2).view(torch.uint8).view(shape)
 
 
-class _DroppedAttention(torch.autograd.Function):
-    """Attention with dropout on the probabilities; they are computed again in the backward pass, the mask takes a byte each.
+class _HeadByHead(torch.autograd.Function):
+    """Attention, with dropout on the probabilities if there is a mask; they are computed again in the backward pass.
 
     Args:
         queries: `(M, heads, N, D)`.
         keys: `(M, heads, K, D)`.
         values: `(M, heads, K, D)`.
-        mask: `(M, heads, N, K)`, 0 or 1.
+        mask: `(M, heads, N, K)`, 0 or 1, a byte each.
         gain: of what the mask leaves.
     """
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, gain: float) -> Tensor:
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, gain: float) -> Tensor:
         ctx.save_for_backward(queries, keys, values, mask)
         ctx.gain = gain
-        looks = _looks(queries, keys)
-        return looks.mul_(mask.to(looks.dtype)) @ (values * gain)
+        heard = _heads_apart(queries)
+        for heads in _groups(queries, keys):
+            asking, read, said = (each[:, heads].flatten(0, 1) for each in (queries, keys, values))
+            looks = _looks(asking, read)
+            if mask is not None:
+                looks.mul_(mask[:, heads].flatten(0, 1).to(looks.dtype))
+            _put(_products(looks, said, gain), heard[:, heads])
+        return heard
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         queries, keys, values, mask = ctx.saved_tensors
         scale = queries.shape[-1] ** -0.5
-        gradient = gradient * ctx.gain
-        looks, mask = _looks(queries, keys), mask.to(queries.dtype)
-        towards_looks = (gradient @ values.mT).mul_(mask)
-        towards_values = mask.mul_(looks).mT @ gradient
-        towards_scores = torch._softmax_backward_data(towards_looks, looks, -1, looks.dtype)
-        return towards_scores @ (keys * scale), towards_scores.mT @ (queries * scale), towards_values, None, None
+        towards_queries, towards_keys, towards_values = (_heads_apart(each) for each in (queries, keys, values))
+        for heads in _groups(queries, keys):
+            asking, read, said, towards = (each[:, heads].flatten(0, 1) for each in (queries, keys, values, gradient))
+            looks, towards_looks = _looks(asking, read), _products(towards, said.mT, ctx.gain)
+            left = looks
+            if mask is not None:
+                left = mask[:, heads].flatten(0, 1).to(looks.dtype)
+                towards_looks.mul_(left)
+                left.mul_(looks)
+            _put(_products(left.mT, towards, ctx.gain), towards_values[:, heads])
+            scores = torch._softmax_backward_data(towards_looks, looks, -1, looks.dtype)
+            _put(_products(scores, read, scale), towards_queries[:, heads])
+            _put(_products(scores.mT, asking, scale), towards_keys[:, heads])
+        return towards_queries, towards_keys, towards_values, None, None
+
+
+def _groups(queries: Tensor, keys: Tensor) -> list[slice]:
+    """Heads that are worked on together: all where that is little, else one at a time, which needs no copies."""
+    runs, heads, asking = queries.shape[:3]
+    together = heads if runs * heads * asking * keys.shape[2] <= MOST_LOOKS else 1
+    return [slice(first, first + together) for first in range(0, heads, together)]
+
+
+def _heads_apart(like: Tensor) -> Tensor:
+    """An empty `(M, heads, N, D)` in which the heads of a position lie side by side, as projections want them."""
+    runs, heads, positions, width = like.shape
+    return like.new_empty(runs, positions, heads, width).transpose(1, 2)
+
+
+def _put(flat: Tensor, into: Tensor) -> None:
+    """Copy `(M h, N, D)` to `(M, h, N, D)`."""
+    into.copy_(flat.view(into.shape))
+
+
+def _products(left: Tensor, right: Tensor, factor: float) -> Tensor:
+    """`factor * left @ right` of `(M, a, b)` and `(M, b, c)`."""
+    return torch.baddbmm(left.new_empty(()).expand(len(left), left.shape[1], right.shape[2]), left, right, beta=0, alpha=factor)
 
 
 def _looks(queries: Tensor, keys: Tensor) -> Tensor:
-    """Probabilities `(M, heads, N, K)`."""
-    scores: Tensor = (queries * queries.shape[-1] ** -0.5) @ keys.mT
-    return scores.softmax(dim=-1)
+    """Probabilities `(M, N, K)`."""
+    return _products(queries, keys.mT, queries.shape[-1] ** -0.5).softmax(dim=-1)
 
 
 def pick(x: Tensor, wanted: Tensor) -> Tensor:

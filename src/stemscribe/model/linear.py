@@ -3,7 +3,9 @@
 The promise: `linear(x, W, b)` is `F.linear(x, W, b)` up to rounding, and learns the same. PyTorch gives an fp32 product on a
 CPU to its BLAS. MKL is slow on processors other than Intel's: 95 GFLOP per second of CPU time on an AMD with AVX-512, where
 oneDNN (which does the convolutions) has 200 to 230. The operation is the one that `torch.compile` puts in place of `nn.Linear`;
-it knows no gradient, so that is written out here. Each new shape is compiled once, which takes a millisecond or two.
+it knows no gradient, so that is written out here. Each new shape is compiled once, which takes a millisecond or two. The
+gradient of a weight is left to the BLAS: it reads factors that are turned around as they lie, and oneDNN would copy one, which
+takes as long as its product saves.
 
 Elsewhere (accelerators, half precision, autocast, builds without oneDNN) `F.linear` itself is called.
 """
@@ -77,6 +79,6 @@ class _Product(torch.autograd.Function):
         towards_x, towards_weight, towards_bias = ctx.needs_input_grad
         return (
             _product(gradient, weight.t()) if towards_x else None,
-            _product(gradient.t(), x.t()) if towards_weight else None,
+            gradient.t() @ x if towards_weight else None,
             gradient.sum(0) if towards_bias else None,
         )

@@ -45,7 +45,11 @@ class Expert(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(n, d)` -> `(n, d)`."""
-        return gated_linear(self.w1(x), self.gate(x), None, self.w2.weight)
+        if torch.is_autocast_enabled(x.device.type):
+            served: Tensor = self.w2(F.silu(self.w1(x)) * self.gate(x))
+        else:
+            served = _Served.apply(x, self.w1.weight, self.gate.weight, self.w2.weight)  # type: ignore[no-untyped-call]
+        return served
 
 
 class MixtureOfExperts(nn.Module):
@@ -127,13 +131,13 @@ def _answers(served: Tensor, weights: Tensor, places: Tensor) -> Tensor:
     return (gathered * weights.unsqueeze(-1)).sum(1).to(served.dtype)
 
 
-def gated_linear(opened: Tensor, through: Tensor, gates: Tensor | None, weight: Tensor) -> Tensor:
+def gated_linear(opened: Tensor, through: Tensor, gates: Tensor, weight: Tensor) -> Tensor:
     """`(silu(opened) * through * gates) W^T`; for the backward pass only the arguments are kept.
 
     Args:
         opened: `(n, h)`; written over where nothing learns.
         through: `(n, h)`.
-        gates: `(n, e)` of e experts that lie side by side in h; None is 1.
+        gates: `(n, e)` of e experts that lie side by side in h.
         weight: `(d, h)`.
 
     Returns:
@@ -147,10 +151,9 @@ def gated_linear(opened: Tensor, through: Tensor, gates: Tensor | None, weight: 
     return served
 
 
-def _gated(hidden: Tensor, gates: Tensor | None) -> Tensor:
+def _gated(hidden: Tensor, gates: Tensor) -> Tensor:
     """`(n, h)`, which is written over, times the gates of its e parts `(n, e)`."""
-    if gates is not None:
-        torch.unflatten(hidden, -1, (gates.shape[-1], -1)).mul_(gates.unsqueeze(-1))
+    torch.unflatten(hidden, -1, (gates.shape[-1], -1)).mul_(gates.unsqueeze(-1))
     return hidden
 
 
@@ -193,11 +196,36 @@ class _Collect(torch.autograd.Function):
         return spread.index_copy_(0, places.flatten(), gradient.flatten(0, 1)), None
 
 
+class _Served(torch.autograd.Function):
+    """An expert's answer `(n, d)` to its run; the backward pass keeps the run alone, and makes both hidden products again.
+
+    Each is four times as wide as the run; of all experts in all layers they would be the largest part of what is kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rise: Tensor, gate: Tensor, fall: Tensor) -> Tensor:
+        ctx.save_for_backward(x, rise, gate, fall)
+        return linear(F.silu(linear(x, rise), inplace=True).mul_(linear(x, gate)), fall)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, rise, gate, fall = ctx.saved_tensors
+        opened, through = linear(x, rise), linear(x, gate)
+        risen = F.silu(opened)
+        towards = linear(gradient, fall.t())
+        towards_fall = gradient.t() @ (risen * through)
+        towards_through = risen.mul_(towards)
+        towards_opened = torch.ops.aten.silu_backward(towards.mul_(through), opened)
+        towards_x = linear(towards_opened, rise.t()) + linear(towards_through, gate.t())
+        return towards_x, towards_opened.t() @ x, towards_through.t() @ x, towards_fall
+
+
 class _GatedLinear(torch.autograd.Function):
     """SiLU, product and projection in one step: neither the SiLU nor the product is stored, both are quickly made again."""
 
     @staticmethod
-    def forward(ctx: Any, opened: Tensor, through: Tensor, gates: Tensor | None, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, opened: Tensor, through: Tensor, gates: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(opened, through, gates, weight)
         return linear(_gated(F.silu(opened).mul_(through), gates), weight)
 
@@ -208,10 +236,8 @@ class _GatedLinear(torch.autograd.Function):
         risen = F.silu(opened)
         hidden = risen * through
         towards = linear(gradient, weight.t())
-        towards_gates = None
-        if gates is not None:
-            towards_gates = torch.unflatten(towards * hidden, -1, (gates.shape[-1], -1)).sum(-1)
-            _gated(towards, gates)
-        towards_weight = linear(gradient.t(), _gated(hidden, gates).t()) if ctx.needs_input_grad[3] else None
+        towards_gates = torch.unflatten(towards * hidden, -1, (gates.shape[-1], -1)).sum(-1)
+        _gated(towards, gates)
+        towards_weight = gradient.t() @ _gated(hidden, gates) if ctx.needs_input_grad[3] else None
         towards_through = risen.mul_(towards)
         return torch.ops.aten.silu_backward(towards.mul_(through), opened), towards_through, towards_gates, towards_weight

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stemscribe.model.winograd import convolve
+from stemscribe.model.residual import Kernels, residual, suits
 
 
 class ResidualBlock(nn.Module):
@@ -30,9 +30,24 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """`(B, C_in, T, F)` -> `(B, C_out, T, F / 2)`."""
-        hidden = F.relu(normalised(self.conv1, self.bn1, features), inplace=True)
-        hidden = normalised(self.conv2, self.bn2, hidden)
+        kernels = self._folded()
+        if kernels is None:
+            hidden = F.relu(self.bn1(self.conv1(features)), inplace=True)
+            hidden = self.bn2(self.conv2(hidden))
+        elif suits(features, kernels):
+            return residual(features, kernels)
+        else:
+            hidden = F.relu(F.conv2d(features, kernels.kernel1, kernels.shift1, padding=1), inplace=True)
+            hidden = F.conv2d(hidden, kernels.kernel2, kernels.shift2, padding=1)
         return rectified_pairs(hidden.add_(features if self.shortcut is None else widened(self.shortcut, features)))
+
+    def _folded(self) -> Kernels | None:
+        """Both convolutions with their norms folded in; None where a norm takes the statistics of the batch."""
+        first, second = folded(self.conv1, self.bn1), folded(self.conv2, self.bn2)
+        if first is None or second is None:
+            return None
+        shortcut = (None, None) if self.shortcut is None else (self.shortcut.weight, self.shortcut.bias)
+        return Kernels(*first, *second, *shortcut)
 
 
 def widened(convolution: nn.Conv2d, plane: Tensor) -> Tensor:
@@ -47,19 +62,16 @@ def widened(convolution: nn.Conv2d, plane: Tensor) -> Tensor:
     return rows.permute(0, 3, 1, 2)
 
 
-def normalised(convolution: nn.Conv2d, norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
-    """`norm(convolution(features))`; with running statistics in force the norm is folded into the kernel.
+def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor] | None:
+    """Kernel and shift of `norm(convolution(x))`, or None where the norm's statistics are not fixed.
 
     A norm with fixed statistics multiplies each output channel by a number and adds another, so the kernel may be multiplied
     instead. The norm's own weights get their gradients through the folded kernel, and the map before the norm is never stored.
     """
     if norm.training or norm.running_mean is None or norm.running_var is None:
-        normal: Tensor = norm(convolution(features))
-        return normal
+        return None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    shift = norm.bias - norm.running_mean * scale
-    kernel = convolution.weight * scale.view(-1, 1, 1, 1)
-    return convolve(features, kernel, shift)
+    return convolution.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
 
 
 def rectified_pairs(sums: Tensor) -> Tensor:

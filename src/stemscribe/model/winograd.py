@@ -1,8 +1,8 @@
 """3x3 convolutions with half of the multiplications: Winograd's minimal filtering, along time.
 
-The promise: `convolve(x, W, b)` is `F.conv2d(x, W, b, padding=1)` up to rounding, forward and backward; at full size the
-largest error of an output is 3e-6 of the largest output, where the direct sum has 2e-6. After Winograd 1980 and Lavin & Gray
-2016.
+The promise: `filtered(x, W, b)` gives the strips of the convolution of a map with zeros around it, up to rounding, and
+`kernel_gradient` the gradient of its kernel; at full size the largest error of an output is 3e-6 of the largest output, where
+the direct sum has 2e-6. After Winograd 1980 and Lavin & Gray 2016.
 
 Four rows of outputs (a tile) depend on six rows of inputs. Direct: 4 rows x 3 taps = 12 products of a row with a 1x3 kernel.
 Here: the inputs are mixed to six rows (`_analyse`), each is convolved with a 1x3 kernel of its own (`_kernels`), and the
@@ -10,21 +10,18 @@ answers are mixed to the four (`_synthesise`): 6 products. The mixtures are sums
 are multiplied by their values at 0, 1, -1, 2, -2 and infinity. Along one axis only, since along both the factors grow, and with
 them the rounding, and the products become too small to be fast.
 
-The convolutions are most of the full model's encoding and training on a CPU. Elsewhere (accelerators, half precision, few
-channels) `F.conv2d` itself is called.
+Maps are `(B, T, F, C)`: a row is a frame, and the channels of a bin lie side by side. The convolutions are most of the full
+model's encoding and training on a CPU; `residual.py` is who uses this.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stemscribe.model.linear import has_onednn
-
 OUT, IN = 4, 6  # rows of a tile
-STRIP = 7  # tiles that are worked on together, at most; more need more memory, fewer make the products small
+STRIP_BINS = 4096  # bins of the tiles that are worked on together: more leave the cache, fewer make the products small
 FEWEST_CHANNELS = 64  # below, the mixtures cost more than the products
 KERNEL_MIXTURES = (
     (1 / 4, 0, 0),
@@ -35,92 +32,69 @@ KERNEL_MIXTURES = (
     (0, 0, 1),
 )
 
+Cut = Callable[[int, int, int], Tensor]
+"""Rows `(stop - start, F, C)` of a map, contiguous: given the sample, start and stop."""
 
-def convolve(features: Tensor, kernel: Tensor, shift: Tensor) -> Tensor:
-    """Convolution with a 3x3 kernel, zeros around the map.
+
+def filtered(
+    cut: Cut, shape: Sequence[int], kernel: Tensor, shift: Tensor | None
+) -> Iterator[tuple[tuple[int, slice], Tensor]]:
+    """Convolution with a 3x3 kernel, zeros around the map, strip by strip.
 
     Args:
-        features: `(B, C_in, T, F)`.
+        cut: a look at the map; it may be made while one looks.
+        shape: of the map, `(B, T, F, C_in)`.
         kernel: `(C_out, C_in, 3, 3)`.
         shift: `(C_out,)`, added to each channel.
 
-    Returns:
-        `(B, C_out, T, F)`.
+    Yields:
+        Sample and frames of a strip, and its outputs `(R, F, C_out)`, which the caller may overwrite and the next strip does.
     """
-    if not _suits(features, kernel):
-        return F.conv2d(features, kernel, shift, padding=1)
-    convolved: Tensor = _Winograd.apply(features, kernel, shift)  # type: ignore[no-untyped-call]
-    return convolved
-
-
-def _suits(features: Tensor, kernel: Tensor) -> bool:
-    return (
-        features.device.type == "cpu"
-        and features.dtype == kernel.dtype == torch.float32
-        and min(kernel.shape[:2]) >= FEWEST_CHANNELS
-        and has_onednn()
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-    )
-
-
-class _Winograd(torch.autograd.Function):
-    """See `convolve`; for the backward pass the inputs are kept and their mixtures computed again."""
-
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, kernel: Tensor, shift: Tensor) -> Tensor:
-        needs_features, needs_kernel = ctx.needs_input_grad[:2]
-        ctx.save_for_backward(features if needs_kernel else None, kernel if needs_features else None)
-        return _filtered(features, kernel, shift)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        features, kernel = ctx.saved_tensors
-        towards_features, towards_kernel, towards_shift = ctx.needs_input_grad
-        return (
-            _filtered(gradient, kernel.transpose(0, 1).flip(2, 3), None) if towards_features else None,
-            _kernel_gradient(features, gradient) if towards_kernel else None,
-            gradient.sum((0, 2, 3)) if towards_shift else None,
-        )
-
-
-def _filtered(features: Tensor, kernel: Tensor, shift: Tensor | None) -> Tensor:
-    """The convolution, strip by strip."""
     kernels = _kernels(kernel)
-    samples, _, frames, bins = features.shape
-    out = torch.empty(
-        samples, len(kernel), frames, bins, dtype=features.dtype, device=features.device, memory_format=torch.channels_last
-    )
-    filled = out.permute(0, 2, 3, 1)
-    for sample, rows in enumerate(_rows(features)):
-        for start, stop in _strips(frames):
-            mixed = _analyse(_cut(rows, start - 1, stop + 1))
+    samples, frames, bins = shape[:3]
+    for sample in range(samples):
+        for start, stop in _strips(frames, bins):
+            mixed = _analyse(_padded(cut, sample, start - 1, stop + 1, frames))
             # The second row (the value at 1) goes into all four outputs, once into each: it brings the shift along.
             answers = [
-                _rows(F.conv2d(_map(row), one, shift if number == 1 else None, padding=(0, 1)))[0]
+                _rows(F.conv2d(_map(row), one, shift if number == 1 else None, padding=(0, 1)))
                 for number, (row, one) in enumerate(zip(mixed, kernels, strict=True))
             ]
-            _synthesise(answers, filled[sample, start : min(stop, frames)])
-    return out
+            within = slice(start, min(stop, frames))
+            yield (sample, within), _synthesise(answers)[: within.stop - start]
 
 
-def _kernel_gradient(features: Tensor, gradient: Tensor) -> Tensor:
-    """Gradient of the kernel `(C_out, C_in, 3, 3)`: six of 1x3 kernels, unmixed."""
-    total = features.new_zeros(IN, gradient.shape[1], features.shape[1], 1, 3)
-    for rows, towards in zip(_rows(features), _rows(gradient), strict=True):
-        for start, stop in _strips(features.shape[2]):
-            mixed = _analyse(_cut(rows, start - 1, stop + 1))
-            for number, wanted in enumerate(_spread(_cut(towards, start, stop))):
-                total[number] += _row_gradient(_map(mixed[number]), _map(wanted))
+def kernel_gradient(features: Tensor, towards: Cut, channels_out: int) -> Tensor:
+    """Gradient of the kernel `(C_out, C_in, 3, 3)`: six of 1x3 kernels, unmixed.
+
+    Args:
+        features: `(B, T, F, C_in)`, contiguous.
+        towards: gradient of the convolution's outputs, `(B, T, F, C_out)`.
+        channels_out: C_out.
+    """
+    samples, frames, bins, channels_in = features.shape
+    total = features.new_zeros(IN, channels_out, channels_in, 1, 3)
+    for sample in range(samples):
+        for start, stop in _strips(frames, bins):
+            mixed = _analyse(_padded(rows_of(features), sample, start - 1, stop + 1, frames))
+            for number, wanted in enumerate(_spread(_padded(towards, sample, start, stop, frames))):
+                total[number] += row_gradient(_map(mixed[number]), _map(wanted), (1, 3))
     mixtures = total.new_tensor(KERNEL_MIXTURES)
     return torch.einsum("kr,kois->oirs", mixtures, total.squeeze(3))
 
 
-def _row_gradient(features: Tensor, gradient: Tensor) -> Tensor:
-    """Gradient of a 1x3 kernel, `(C_out, C_in, 1, 3)`; `torch.nn.grad` leaves channels-last and takes twice as long."""
-    kernel = features.new_empty(gradient.shape[1], features.shape[1], 1, 3).contiguous(memory_format=torch.channels_last)
-    stride, padding, dilation, groups, wanted = [1, 1], [0, 1], [1, 1], 1, [False, True, False]
+def row_gradient(features: Tensor, gradient: Tensor, size: tuple[int, int]) -> Tensor:
+    """Gradient of a kernel `(C_out, C_in, *size)` of a plain convolution with zeros around the map.
+
+    `torch.nn.grad` leaves channels-last and takes twice as long.
+
+    Args:
+        features: `(B, C_in, T, F)`, channels last.
+        gradient: `(B, C_out, T, F)`, channels last.
+        size: odd.
+    """
+    kernel = torch.empty(gradient.shape[1], features.shape[1], *size, dtype=features.dtype, memory_format=torch.channels_last)
+    stride, padding, dilation, groups, wanted = [1, 1], [length // 2 for length in size], [1, 1], 1, [False, True, False]
     towards: Tensor = torch.ops.aten.convolution_backward(
         gradient, features, kernel, None, stride, padding, dilation, False, [0, 0], groups, wanted
     )[1]
@@ -150,19 +124,19 @@ def _analyse(rows: Tensor) -> Tensor:
     return mixed
 
 
-def _synthesise(answers: list[Tensor], out: Tensor) -> None:
-    """Six answers `(S, F, C)`, which are overwritten, -> rows `(R, F, C)` of `out`, R at most 4 S."""
+def _synthesise(answers: list[Tensor]) -> Tensor:
+    """Six answers `(S, F, C)`, which are overwritten, -> rows `(4 S, F, C)`."""
     m0, m1, m2, m3, m4, m5 = answers
     near, far = m1 + m2, m3 + m4
     m1 -= m2
     m3 -= m4
+    out = m0.new_empty(OUT * len(m0), *m0.shape[1:])
     y0, y1, y2, y3 = (out[first::OUT] for first in range(OUT))
-    torch.add(m0, near, out=m0)
-    torch.add(m0[: len(y0)], far[: len(y0)], out=y0)
-    torch.add(m1[: len(y1)], m3[: len(y1)], alpha=2, out=y1)
-    torch.add(near[: len(y2)], far[: len(y2)], alpha=4, out=y2)
-    m5 += m1
-    torch.add(m5[: len(y3)], m3[: len(y3)], alpha=8, out=y3)
+    torch.add(m0.add_(near), far, out=y0)
+    torch.add(m1, m3, alpha=2, out=y1)
+    torch.add(near, far, alpha=4, out=y2)
+    torch.add(m5.add_(m1), m3, alpha=8, out=y3)
+    return out
 
 
 def _spread(rows: Tensor) -> Iterator[Tensor]:
@@ -179,24 +153,30 @@ def _spread(rows: Tensor) -> Iterator[Tensor]:
     yield y3.contiguous()
 
 
-def _strips(frames: int) -> Iterator[tuple[int, int]]:
+def _strips(frames: int, bins: int) -> Iterator[tuple[int, int]]:
     """Borders of strips of equally many tiles, `(start, stop)` in frames; the last may end beyond the map."""
     tiles = -(-frames // OUT)
-    strips = -(-tiles // STRIP)
+    strips = -(-tiles // max(STRIP_BINS // bins, 1))
     step = OUT * -(-tiles // strips)
     for start in range(0, frames, step):
         yield start, start + step
 
 
-def _cut(rows: Tensor, start: int, stop: int) -> Tensor:
-    """Rows `(stop - start, F, C)` of `(T, F, C)`, zeros where there are none."""
-    before, after = max(-start, 0), max(stop - len(rows), 0)
-    return F.pad(rows[start + before : stop - after], (0, 0, 0, 0, before, after)) if before or after else rows[start:stop]
+def rows_of(features: Tensor) -> Cut:
+    """A look at a map `(B, T, F, C)` that is there, contiguous."""
+    return lambda sample, start, stop: features[sample, start:stop]
 
 
-def _rows(features: Tensor) -> Tensor:
-    """`(B, C, T, F)` -> `(B, T, F, C)`, which is how a channels-last map lies in memory."""
-    return features.permute(0, 2, 3, 1).contiguous()
+def _padded(cut: Cut, sample: int, start: int, stop: int, frames: int) -> Tensor:
+    """Rows `(stop - start, F, C)`, zeros where there are none."""
+    before, after = max(-start, 0), max(stop - frames, 0)
+    rows = cut(sample, start + before, stop - after)
+    return F.pad(rows, (0, 0, 0, 0, before, after)) if before or after else rows
+
+
+def _rows(convolved: Tensor) -> Tensor:
+    """`(1, C, S, F)` -> `(S, F, C)`, which is how a channels-last map lies in memory."""
+    return convolved[0].permute(1, 2, 0).contiguous()
 
 
 def _map(rows: Tensor) -> Tensor:
