@@ -20,7 +20,7 @@ from stemscribe.errors import StemscribeError
 from stemscribe.notes import Note
 from stemscribe.scoring.conditions import BASE_STEM, SPECIALIST_STEM, StemTest, read_stem_test
 from stemscribe.scoring.counts import Counts
-from stemscribe.scoring.notes import STANDARD, Tolerances, pitch_class_counts
+from stemscribe.scoring.notes import Tolerances, pitch_class_counts, without_unisons
 from stemscribe.scoring.scorecard import onset_counts
 from stemscribe.stages import STEMS
 
@@ -63,17 +63,6 @@ def cells(test: StemTest, condition: str) -> list[str]:
 def f1(counts: Sequence[Counts]) -> float:
     """Mean F1."""
     return float(np.mean([each.f1 for each in counts]))
-
-
-def without_unisons(notes: Sequence[Note]) -> list[Note]:
-    """The notes, of those of one pitch that begin together the first."""
-    last: dict[int, float] = {}
-    kept = []
-    for note in sorted(notes, key=lambda note: note.onset):
-        if note.onset - last.get(note.pitch, -np.inf) > STANDARD.onset:
-            last[note.pitch] = note.onset
-            kept.append(note)
-    return kept
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from runner import NOTE_COLUMNS, NOTES, RECORDING_COLUMNS, RECORDINGS
 
 from stemscribe.errors import DataError
 from stemscribe.notes import Note, clean_notes, clip_notes
-from stemscribe.scoring.notes import STANDARD, Tolerances
+from stemscribe.scoring.notes import STANDARD, Tolerances, without_unisons
 from stemscribe.scoring.scorecard import score_track
 from stemscribe.scoring.statistics import Interval, bootstrap_interval
 
@@ -97,19 +97,9 @@ def scored(part: Part, heard: Mapping[str, Sequence[Note]], tolerances: Toleranc
     return {name: tuple(f1) for name, f1 in values.items()}
 
 
-def without_unisons(part: Part, tolerance: float = STANDARD.onset) -> dict[str, list[Note]]:
-    """The true notes, of unisons one each: what a perfect ear that knows no instruments could report."""
-    return {track.track: _merged(track.notes, tolerance) for track in part.tracks}
-
-
-def _merged(notes: Sequence[Note], tolerance: float) -> list[Note]:
-    kept: list[Note] = []
-    last: dict[int, float] = {}
-    for note in sorted(notes, key=lambda each: (each.onset, -each.offset)):
-        if note.onset - last.get(note.pitch, -np.inf) > tolerance:
-            kept.append(note)
-            last[note.pitch] = note.onset
-    return kept
+def heard_once(part: Part, tolerance: float = STANDARD.onset) -> dict[str, list[Note]]:
+    """The true notes of each track, of unisons one each."""
+    return {track.track: without_unisons(track.notes, tolerance) for track in part.tracks}
 
 
 def interval(values: Sequence[float], draws: int, seed: int) -> Interval:

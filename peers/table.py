@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from recordings import MIX, Part
-from scores import Result, difference, interval, scored, without_unisons
+from scores import Result, difference, heard_once, interval, scored
 
 from stemscribe.scoring.notes import STANDARD, Tolerances
 from stemscribe.scoring.statistics import Interval
@@ -96,7 +96,7 @@ def _scores(contest: Contest, score: str) -> str:
 def _ceiling(part: Part, score: str, tolerances: Tolerances) -> str:
     if part.drums:
         return NOTHING
-    values = scored(part, without_unisons(part, tolerances.onset), tolerances)[score]
+    values = scored(part, heard_once(part, tolerances.onset), tolerances)[score]
     return f"{sum(values) / len(values):.3f}"
 
 

@@ -129,7 +129,7 @@ def write_training(root: Path, stem: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = [f"step\t{path.stem}", *(f"{step}\t{value}" for step, value in enumerate(values))]
         path.write_text("\n".join(lines) + "\n")
-    facts = {"commit": "0123abc", "params": {"seed": 1}, "training": {"steps": 40, "kept": "specialist", "seconds": 12.5}}
+    facts = {"commit": "0123abc", "params": {"seed": 1}, "training": {"steps": 40, "share": 1.0, "seconds": 12.5}}
     write_json_at(root / "models" / stem / "provenance.json", facts)
 
 

@@ -73,6 +73,8 @@ def test_an_unknown_stem_is_answered_with_the_stems_there_are(params_file: Path)
         ("programs: [128]", "programs: 128", "stems.drums.programs: expected a list"),
         ("  songs: 36", "  songs: 10", "demo.songs: expected more songs"),
         ("method: bleed", "method: demux", "separate.method: expected oracle or bleed"),
+        ("shares: [0, 0.5, 1]", "shares: [0.5, 1.5]", "finetune.shares: expected at least one share from 0"),
+        ("shares: [0, 0.5, 1]", "shares: []", "finetune.shares: expected at least one share from 0"),
         ("shift_smoothing: [0.4, 0.24, 0.06]", "shift_smoothing: [0.4, 0.24]", "expected a list of 3"),
     ],
 )

@@ -94,7 +94,7 @@ def test_of_a_mix_only_pitched_notes_count() -> None:
 def test_a_unison_of_two_instruments_can_be_found_once_by_who_knows_no_instruments() -> None:
     unison = [note("E2", 0.5, 1.0, 33), note("E2", 0.5, 1.2, 29), note("E2", 1.5, 2.0, 33)]
     mix = part("mix", {"Track00001": unison})
-    best = scores.without_unisons(mix)
+    best = scores.heard_once(mix)
     assert best["Track00001"] == [unison[1], unison[2]]
     assert scores.scored(mix, best)["onset"] == (pytest.approx(4 / 5),)  # 2 of 3 found, none wrong
 

@@ -216,8 +216,10 @@ def test_a_loss_is_called_a_loss_and_doubt_is_called_doubt(evidence):
 
 
 def test_a_specialist_that_is_still_the_base_is_called_so(evidence):
-    kept = replace(evidence.stems[0], provenance={"training": {"kept": "base"}})
+    kept = replace(evidence.stems[0], provenance={"training": {"share": 0.0}})
     assert any("the base's own" in caution for caution in wording.cautions(kept, evidence))
+    between = replace(evidence.stems[0], provenance={"training": {"share": 0.5}})
+    assert any("0.5 of the way" in caution for caution in wording.cautions(between, evidence))
 
 
 def test_p_values_are_corrected_over_the_stems(evidence):

@@ -14,7 +14,14 @@ from music import note
 from stemscribe.notes import Note
 from stemscribe.scoring.counts import NOTHING, Counts, pool
 from stemscribe.scoring.frames import HIGHEST, HOP, LOWEST, frame_counts
-from stemscribe.scoring.notes import STANDARD, Tolerances, onset_counts, onset_offset_counts, pitch_class_counts
+from stemscribe.scoring.notes import (
+    STANDARD,
+    Tolerances,
+    onset_counts,
+    onset_offset_counts,
+    pitch_class_counts,
+    without_unisons,
+)
 
 # Times on a grid of 12.5 ms collide with the tolerances of 50 ms exactly, which is where implementations differ.
 times = st.integers(0, 160).map(lambda step: step / 80)
@@ -165,3 +172,9 @@ def test_a_long_track_takes_a_fraction_of_a_second():
     counts = onset_offset_counts(written, heard, STANDARD)
     assert 0.8 < counts.f1 < 1
     assert time.process_time() - started < 3  # plain mir_eval: about 20 s
+
+
+def test_of_a_unison_the_longer_note_is_left_and_a_repetition_is_none():
+    short, long, again = note("C4", 1.0, 1.5), note("C4", 1.02, 2.0, program=40), note("C4", 1.1, 1.4)
+    assert without_unisons([again, long, short]) == [short, again]
+    assert without_unisons([replace(long, onset=1.0), short]) == [replace(long, onset=1.0)]

@@ -1,5 +1,6 @@
 """Thresholds of the frame head: those by which it reads the excerpts best."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +9,19 @@ import torch
 
 from music import drum, note
 from stemscribe.audio import SAMPLE_RATE, Audio
-from stemscribe.model import SMALL, FrameLogits, Middle
+from stemscribe.model import SMALL, FrameLogits, Middle, YourMT3
+from stemscribe.model.config import FrameHeadConfig
 from stemscribe.model.frame_head import onset_thresholds
 from stemscribe.notes import DRUM_PROGRAM
-from stemscribe.training.thresholds import ACTIVE_GRID, ONSET_GRID, UNISON_GRID, choose_thresholds, onset_scores
+from stemscribe.training.thresholds import (
+    ACTIVE_GRID,
+    ONSET_GRID,
+    UNISON_GRID,
+    Excerpt,
+    Listening,
+    choose_thresholds,
+    onset_scores,
+)
 from stemscribe.transcriber import Transcriber
 from tiny_model import small_model
 
@@ -37,6 +47,11 @@ def heard(true: float, false: float, held: float, rest: float) -> FrameLogits:
     return FrameLogits(onset.logit(), active.logit(), torch.zeros_like(onset), torch.zeros_like(onset))
 
 
+def chosen(model: YourMT3, programs: Sequence[int], excerpts: Sequence[Excerpt], drums: bool) -> FrameHeadConfig:
+    assert model.config.frame_head is not None
+    return choose_thresholds(model.config.frame_head, [Listening.of(model, programs, excerpts, drums)])
+
+
 @pytest.fixture
 def hears(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that hears the tune, and less surely something else."""
@@ -45,7 +60,7 @@ def hears(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hears")
 def test_an_onset_threshold_between_right_and_wrong_notes_is_chosen() -> None:
-    head = choose_thresholds(small_model([4]), [(range(32, 40), [(SILENCE, TUNE)], False)])
+    head = chosen(small_model([4]), range(32, 40), [(SILENCE, TUNE)], drums=False)
 
     assert head.onset_thresholds[4] == 0.25  # the lowest of those that keep the wrong notes out
     assert {head.onset_thresholds[channel] for channel in range(13) if channel != 4} == {0.4}  # nobody asked
@@ -55,7 +70,7 @@ def test_an_onset_threshold_between_right_and_wrong_notes_is_chosen() -> None:
 def test_the_middle_of_what_reads_as_well_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Right notes are heard with .78 and wrong ones with .22, so that all from .25 to .75 read the tune without a fault."""
     monkeypatch.setattr(Transcriber, "hear_frames", lambda self, audio: heard(true=0.78, false=0.22, held=0.45, rest=0.25))
-    head = choose_thresholds(small_model([4]), [(range(32, 40), [(SILENCE, TUNE)], False)])
+    head = chosen(small_model([4]), range(32, 40), [(SILENCE, TUNE)], drums=False)
     assert head.onset_thresholds[4] == 0.5
 
 
@@ -73,7 +88,7 @@ def test_a_stem_is_scored_with_every_threshold() -> None:
 def test_drums_decide_nothing_about_how_long_notes_last() -> None:
     model = small_model([12])
     assert model.config.frame_head is not None
-    head = choose_thresholds(model, [([DRUM_PROGRAM], [(SILENCE, [])], True)])
+    head = chosen(model, [DRUM_PROGRAM], [(SILENCE, [])], drums=True)
     assert head.active_threshold == model.config.frame_head.active_threshold
 
 
@@ -90,7 +105,7 @@ def test_a_drum_that_is_heard_less_surely_has_a_threshold_of_its_own(monkeypatch
         return frames
 
     monkeypatch.setattr(Transcriber, "hear_frames", heard_drums)
-    head = choose_thresholds(small_model([12]), [([DRUM_PROGRAM], [(SILENCE, hits)], True)])
+    head = chosen(small_model([12]), [DRUM_PROGRAM], [(SILENCE, hits)], drums=True)
     (by_pitch,) = onset_thresholds(head, [12])
     assert by_pitch[36] > 0.38
     assert by_pitch[51] < 0.27
@@ -106,7 +121,7 @@ def test_unisons_are_kept_where_the_music_has_them(doubled: bool, threshold: flo
 
     monkeypatch.setattr(Transcriber, "hear_frames", on_both)
     reference = [replace(each, program=program) for program in ((0, 8) if doubled else (0,)) for each in TUNE]
-    head = choose_thresholds(small_model([0, 1]), [(range(16), [(SILENCE, reference)], False)])
+    head = chosen(small_model([0, 1]), range(16), [(SILENCE, reference)], drums=False)
     assert head.unison_threshold == threshold
 
 

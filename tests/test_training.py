@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -22,8 +24,8 @@ from stemscribe.model.yourmt3 import YourMT3
 from stemscribe.stages.finetune import specialist_of
 from stemscribe.training import specialist
 from stemscribe.training.losses import Losses
-from stemscribe.training.run import BASE, BASE_SCORE, LAST, Outcome, locked, train
-from stemscribe.training.specialist import SpecialistTraining
+from stemscribe.training.run import BASE, BASE_SCORE, BEST, LAST, Outcome, locked, train
+from stemscribe.training.specialist import MONITOR, Reading, SpecialistTraining
 from tiny_model import small_model
 
 SHARED = FinetuneParams(
@@ -36,6 +38,7 @@ SHARED = FinetuneParams(
     validation_seconds=3,
     threshold_seconds=3,
     patience=5,
+    shares=(1.0,),
     freeze="none",
     frame_head_weight=0.3,
     alignment_weight=0.3,
@@ -254,9 +257,65 @@ def test_weights_that_training_made_worse_are_not_kept(bass: ShardReader, tmp_pa
     torch.save(module.model.state_dict(), folder / BASE)
     (folder / BASE_SCORE).write_text('{"validation/onset_f1": 1.0}')  # nothing can beat a perfect base
     weights, outcome = run(module, folder)
-    assert outcome.kept == "base"
+    assert outcome.share == 0.0
     assert outcome.best_score == 1.0
     assert same(weights, small_model().state_dict())
+
+
+@pytest.mark.parametrize(("scores", "kept"), [((0.6, 0.5), 0.25), ((0.5, 0.6), 1.0), ((0.5, 0.5), 1.0)])
+def test_of_weights_between_base_and_specialist_the_best_in_validation_are_kept(
+    bass: ShardReader,
+    first_run: tuple[Path, Outcome],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scores: tuple[float, float],
+    kept: float,
+) -> None:
+    ended = tmp_path / "ended"
+    shutil.copytree(first_run[0], ended)
+    (ended / BASE_SCORE).write_text('{"validation/onset_f1": 0.0}')  # whatever it learned is better than this base
+    told = iter(scores)
+    monkeypatch.setattr(SpecialistTraining, "read", lambda module, device: Reading(next(told), None))
+    module = lesson(bass)
+    outcome = train(module, ended, "cpu", SHARED.patience, SHARED.gradient_clip, shares=(0.25, 1.0))
+    base, best = small_model().state_dict(), torch.load(ended / BEST, weights_only=True)["state_dict"]
+    assert outcome.share == kept
+    assert outcome.scores == {"0.25": scores[0], "1": scores[1]}
+    for name, weight in module.model.state_dict().items():
+        start, end = base[name].double(), best[f"model.{name}"].double()
+        assert torch.allclose(weight.double(), start + kept * (end - start), atol=1e-6)
+
+
+def test_the_score_that_decides_is_that_of_validation_on_longer_excerpts(bass: ShardReader) -> None:
+    module = lesson(bass)
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
+    (found,) = trainer.validate(module, verbose=False)
+    assert module.read("cpu").onset_f1 == pytest.approx(found[MONITOR])  # excerpts are as long here
+
+
+def test_a_base_that_is_kept_keeps_its_thresholds_whatever_the_best_weights_hold(
+    bass: ShardReader, first_run: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    ended = tmp_path / "ended"
+    shutil.copytree(first_run[0], ended)
+    (ended / BASE_SCORE).write_text('{"validation/onset_f1": 0.0}')
+    best = torch.load(ended / BEST, weights_only=True)
+    for weight in best["state_dict"].values():
+        weight.fill_(torch.nan if weight.is_floating_point() else 0)
+    torch.save(best, ended / BEST)
+    module = lesson(bass)
+    outcome = train(module, ended, "cpu", SHARED.patience, SHARED.gradient_clip, shares=(0.0,))
+    assert outcome.share == 0.0
+    assert same(module.model.state_dict(), small_model().state_dict())
+    assert module.model.config == small_model().config
+
+
+def test_tokens_decide_where_they_are_what_is_judged(bass: ShardReader) -> None:
+    mix = ShardReader(bass.folder.parent / "mix")
+    module = SpecialistTraining(specialist_of(small_model(), [4]), bass, mix, SHARED, OWN, "tokens", 1)
+    reading = module.read("cpu")
+    assert 0.0 <= reading.onset_f1 <= 1.0
+    assert reading.listening is not None  # the frame head gets thresholds all the same
 
 
 def test_a_batch_that_does_not_fit_is_told_with_one_that_does(

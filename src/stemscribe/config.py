@@ -110,8 +110,9 @@ class FinetuneParams:
     gradient_clip: float  # global norm
     validate_every: int  # steps
     validation_seconds: float  # of each validation track
-    threshold_seconds: float  # of each of them, when a training is over and thresholds are chosen
+    threshold_seconds: float  # of each of them, when a training is over and share and thresholds are chosen
     patience: int  # validations without a better score
+    shares: tuple[float, ...]  # of the way from the base to the best weights, of which the best in validation is kept
     freeze: str  # what does not learn: none, conv (the convolutions) or encoder (convolutions and encoder)
     frame_head_weight: float
     alignment_weight: float
@@ -332,6 +333,8 @@ def _check(params: Params, where: str) -> Params:
     require(tuning.gradient_clip > 0, "finetune.gradient_clip", "a number above 0")
     require(tuning.validation_seconds > 0, "finetune.validation_seconds", "a number above 0")
     require(tuning.threshold_seconds > 0, "finetune.threshold_seconds", "a number above 0")
+    proper = tuning.shares and all(0 <= share <= 1 for share in tuning.shares)
+    require(bool(proper), "finetune.shares", "at least one share from 0 (the base) to 1 (the best weights)")
     centre, first, second = tuning.shift_smoothing
     smooth = min(centre, first, second) >= 0 and abs(centre + 2 * first + 2 * second - 1) < 1e-6
     require(smooth, "finetune.shift_smoothing", "shares a, b, c of at least 0 with a + 2b + 2c = 1")

@@ -24,6 +24,7 @@ from stemscribe.atomic import sha256_file
 from stemscribe.checkpoint import WEIGHTS, load_channels, load_model, load_programs, load_provenance, save_model
 from stemscribe.errors import CheckpointError, UsageError
 from stemscribe.model import ModelConfig, YourMT3
+from stemscribe.model.interpolation import between
 from stemscribe.provenance import describe
 
 Folder = str | os.PathLike[str]
@@ -71,7 +72,7 @@ def interpolate(base: YourMT3, specialists: Sequence[YourMT3], weight: float, ch
     merged = YourMT3(base.config if weight == 0 else _with_thresholds(base.config, specialists), channels)
     states = [specialist.state_dict() for specialist in specialists]
     merged.load_state_dict(
-        {key: _between(value, [state[key] for state in states], weight) for key, value in base.state_dict().items()}
+        {key: between(value, _mean([state[key] for state in states]), weight) for key, value in base.state_dict().items()}
     )
     return merged.eval()
 
@@ -106,11 +107,8 @@ def _without_thresholds(config: ModelConfig) -> ModelConfig:
     return replace(config, frame_head=usual)
 
 
-def _between(start: Tensor, ends: Sequence[Tensor], weight: float) -> Tensor:
-    if not start.is_floating_point():
-        return start
-    mean = ends[0] if len(ends) == 1 else torch.stack(list(ends)).mean(dim=0)
-    return torch.lerp(start, mean, weight)
+def _mean(weights: Sequence[Tensor]) -> Tensor:
+    return weights[0] if len(weights) == 1 or not weights[0].is_floating_point() else torch.stack(list(weights)).mean(dim=0)
 
 
 def _check_kin(base: YourMT3, specialist: YourMT3, origin: Path, folder: Path) -> None:

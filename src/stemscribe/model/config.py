@@ -4,7 +4,7 @@ The promise: a `ModelConfig` that exists is consistent, and `from_json(to_json()
 key that is missing or unknown is refused by name, so weights can never be loaded into another architecture
 than the one they were trained in.
 
-`FULL` is YourMT3+ (YPTF.MoE+Multi, no pitch shift); `SMALL` is a relative of 1.9 M parameters that learns on
+`FULL` is YourMT3+ (YPTF.MoE+Multi, no pitch shift); `SMALL` is a relative of 2.2 M parameters that learns on
 two CPU cores. The fields from `scale_head` on are where SMALL leaves the reference; in FULL they stand as the
 reference has them. Quirks kept:
 

@@ -20,7 +20,7 @@ from stemscribe.pretraining.params import load_pretrain_params
 from stemscribe.pretraining.train import SHARDS, TRAINED
 from stemscribe.provenance import describe, hashes
 from stemscribe.stages import STEMS, run_stage
-from stemscribe.training.thresholds import Excerpt, choose_thresholds
+from stemscribe.training.thresholds import Excerpt, Listening, choose_thresholds
 
 MODEL = Path("model")
 
@@ -33,15 +33,13 @@ def main(argv: Sequence[str]) -> None:
     runtime.settle_torch()
     model, shards = load_model(TRAINED), ShardReader(SHARDS)
     tracks = shards.tracks("validation")
-    stems = [
-        (
-            group_programs(group),
-            [excerpt for track in tracks for excerpt in excerpts(shards, track, group, params.thresholds.seconds)],
-            group == "drums",
-        )
-        for group in STEMS
-    ]
-    model.config = replace(model.config, frame_head=choose_thresholds(model, stems, runtime.device()))
+    head = model.config.frame_head
+    assert head is not None
+    stems = []
+    for group in STEMS:
+        heard = [excerpt for track in tracks for excerpt in excerpts(shards, track, group, params.thresholds.seconds)]
+        stems.append(Listening.of(model, group_programs(group), heard, group == "drums", runtime.device()))
+    model.config = replace(model.config, frame_head=choose_thresholds(head, stems))
     chosen = describe({"thresholds": params.thresholds}, hashes(SHARDS / MANIFEST, SHARDS / NOTES))
     save_model(MODEL, model, {**load_provenance(TRAINED), "thresholds": chosen})
 

@@ -111,9 +111,15 @@ def cautions(stem: StemEvidence, evidence: Evidence) -> list[str]:
     notes = [separation(stem)]
     if stem.stem == "vocals" and not evidence.singing:  # programs 100 and 101 prove nothing: General MIDI has effects there
         notes.insert(0, VOICE_LIKE)
-    if stem.provenance.get("training", {}).get("kept") == "base":
+    share = stem.provenance.get("training", {}).get("share", 1.0)
+    if share == 0.0:
         notes.append(
             "No step of fine-tuning did better than the base in validation, so the specialist's weights are the base's own."
+        )
+    elif share < 1.0:
+        notes.append(
+            f"The specialist's weights lie {share:g} of the way from the base's to the best ones of its training: so they read "
+            "the validation tracks best."
         )
     if (stem.conditions[SHUFFLED_TIME]["onset_f1"] or 0.0) >= 0.1:
         notes.append(

@@ -93,3 +93,19 @@ def _by_pitch(notes: Iterable[Note]) -> dict[int, list[Note]]:
 def _intervals(notes: Iterable[Note]) -> npt.NDArray[np.float64]:
     """Onset and offset, `(n, 2)` seconds."""
     return np.array([(note.onset, note.offset) for note in notes], dtype=np.float64)
+
+
+def without_unisons(notes: Sequence[Note], tolerance: float = STANDARD.onset) -> list[Note]:
+    """Of notes of one pitch that begin together the longest: what a perfect ear that knows no instruments could report.
+
+    Args:
+        notes: in any order.
+        tolerance: seconds from a note that is kept, within which others of its pitch count as the same.
+    """
+    kept: list[Note] = []
+    last: dict[int, float] = {}
+    for note in sorted(notes, key=lambda each: (each.onset, -each.offset)):
+        if note.onset - last.get(note.pitch, -np.inf) > tolerance:
+            kept.append(note)
+            last[note.pitch] = note.onset
+    return kept

@@ -8,7 +8,7 @@ next run with the same parameters, data, base and code goes on from there.
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,8 @@ def finetune(stem: str, params: Params) -> None:
     inputs = _inputs(stem)
     work = Path("work") / stem / fingerprint(decided_by, inputs)
     with locked(work):
-        outcome = train(module, work, runtime.device(), params.finetune.patience, params.finetune.gradient_clip)
-        if model.frame_head is not None:
-            model.config = replace(model.config, frame_head=module.thresholds(runtime.device()))
+        tuning = params.finetune
+        outcome = train(module, work, runtime.device(), tuning.patience, tuning.gradient_clip, tuning.shares)
         facts: dict[str, Any] = {**describe(decided_by, inputs), "training": asdict(outcome)}
         _export(stem, model, shards.manifest, facts, work / CURVES)
 
@@ -89,13 +88,20 @@ def _inputs(stem: str) -> dict[str, str]:
     return hashes(*files)
 
 
+def kept(share: float) -> str:
+    """Which weights a specialist has, in words."""
+    return {0.0: "the base", 1.0: "the specialist"}.get(share, f"what lies {share:g} of the way from base to specialist")
+
+
 def _export(stem: str, model: YourMT3, manifest: Mapping[str, Any], facts: dict[str, Any], curves: Path) -> None:
     with atomic_directory(Path("logs") / stem) as folder:
         shutil.copytree(curves, folder, dirs_exist_ok=True)
     training = facts["training"]
+    tried = ", ".join(f"{score:.3f} at {share}" for share, score in training["scores"].items())
     print(
         f"{stem}: validation onset F1 {training['base_score']:.3f} before, {training['best_score']:.3f} after "
-        f"{training['steps']} steps ({training['seconds']:.0f} s); kept the {training['kept']}",
+        f"{training['steps']} steps ({training['seconds']:.0f} s)"
+        f"{f'; on longer excerpts {tried}' if tried else ''}; kept {kept(training['share'])}",
         flush=True,
     )
     save_model(Path("models") / stem, model, facts, manifest["programs"])

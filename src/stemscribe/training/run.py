@@ -12,9 +12,9 @@ import pickle
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,16 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from stemscribe import interruption
 from stemscribe.atomic import atomic_file, refusals, write_json
 from stemscribe.errors import CheckpointError, StemscribeError
 from stemscribe.memory import memory_for, out_of_memory
+from stemscribe.model.interpolation import between
 from stemscribe.training.curves import Curves, forget_after, progress_callback, quiet
 from stemscribe.training.specialist import MONITOR, SpecialistTraining
+from stemscribe.training.thresholds import choose_thresholds
 
 LAST, BEST, BASE, BASE_SCORE, CURVES = "last.ckpt", "best.ckpt", "base.pt", "base.json", "dvclive"
 
@@ -39,8 +42,9 @@ class Outcome:
 
     steps: int
     base_score: float  # validation onset F1 before the first step
-    best_score: float  # of the weights that the module now holds
-    kept: str  # `specialist`, or `base` if every step made it worse
+    best_score: float  # the best validation onset F1, of the base or after some step
+    share: float  # of the way from the base to the weights with that score, at which the kept weights lie; 0 is the base
+    scores: dict[str, float]  # onset F1 on longer excerpts at each share that was tried
     seconds: float  # wall time of this process; less than the training took if it was resumed
     resumed_at: int  # step at which this process took over, 0 for a run from the start
 
@@ -97,8 +101,13 @@ def interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from leaving
 
 
-def train(module: SpecialistTraining, folder: Path, device: str, patience: int, gradient_clip: float) -> Outcome:
-    """Train until the steps are used up or validation stops improving; leaves the best weights in the module.
+def train(
+    module: SpecialistTraining, folder: Path, device: str, patience: int, gradient_clip: float, shares: Sequence[float] = (1.0,)
+) -> Outcome:
+    """Train until the steps are used up or validation stops improving; leaves in the module what is to be kept.
+
+    That is the base if every step did worse. Else it is the best weights, or a mean of them and the base's, which often reads
+    other music better than both (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903), with thresholds of the frame head for it.
 
     Args:
         module: what to teach; changed in place.
@@ -106,6 +115,7 @@ def train(module: SpecialistTraining, folder: Path, device: str, patience: int, 
         device: `cpu` or `cuda`.
         patience: validations without a better score.
         gradient_clip: global norm.
+        shares: of the way from the base to the best weights that are tried; of equal ones the last is kept.
 
     Raises:
         CheckpointError: if what an earlier run left is damaged.
@@ -128,13 +138,47 @@ def train(module: SpecialistTraining, folder: Path, device: str, patience: int, 
         trainer.fit(module, ckpt_path=last if resumed else None)
     best = _load(folder / BEST)
     score = float(best["validation_score"])
+    share: float = 0.0
+    scores: dict[str, float] = {}
     if score >= base_score:
         module.load_state_dict(best["state_dict"])
+        share, scores = _settle(module, _load(folder / BASE), shares, device)
     else:
         module.model.load_state_dict(_load(folder / BASE))
-    kept = "specialist" if score >= base_score else "base"
     seconds = time.monotonic() - started
-    return Outcome(trainer.global_step, base_score, max(score, base_score), kept, seconds, resumed_at)
+    return Outcome(trainer.global_step, base_score, max(score, base_score), share, scores, seconds, resumed_at)
+
+
+@torch.no_grad()
+def _settle(
+    module: SpecialistTraining, base: dict[str, Tensor], shares: Sequence[float], device: str
+) -> tuple[float, dict[str, float]]:
+    """Give the module the weights at the best of some shares of the way from the base to its own, with thresholds for them.
+
+    The base keeps its own thresholds, which were chosen on more music.
+
+    Returns:
+        the share, and the onset F1 at each share that was tried.
+    """
+    model = module.model
+    own = {name: weight.clone() for name, weight in model.state_dict().items()}
+
+    def go(share: float) -> None:
+        model.load_state_dict({name: between(base[name], weight, share) for name, weight in own.items()})
+
+    best, reading, scores = shares[0], None, {}
+    for share in shares:
+        interruption.check()
+        go(share)
+        found = module.read(device)
+        scores[f"{share:g}"] = round(found.onset_f1, 4)
+        if reading is None or found.onset_f1 >= reading.onset_f1:
+            best, reading = share, found
+    go(best)
+    head = model.config.frame_head
+    if best > 0 and head is not None and reading is not None and reading.listening is not None:
+        model.config = replace(model.config, frame_head=choose_thresholds(head, [reading.listening]))
+    return best, scores
 
 
 def _score_of_base(module: SpecialistTraining, folder: Path, device: str) -> float:

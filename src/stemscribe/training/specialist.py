@@ -19,14 +19,13 @@ from stemscribe.audio import SAMPLE_RATE, Audio
 from stemscribe.config import FRAMES, FinetuneParams, StemTuning
 from stemscribe.data.crops import BLEED_RANGE_DB, Batch, StemCrops, collate
 from stemscribe.data.shards import ShardReader, ShardTrack
-from stemscribe.model.config import FrameHeadConfig
 from stemscribe.model.yourmt3 import YourMT3
 from stemscribe.notes import DRUM_PROGRAM, Note, clip_notes, shift_notes
 from stemscribe.scoring.drums import drum_counts
 from stemscribe.scoring.notes import onset_counts
 from stemscribe.training.losses import LossWeights, batch_losses
 from stemscribe.training.schedule import adamw
-from stemscribe.training.thresholds import choose_thresholds, onset_scores
+from stemscribe.training.thresholds import Listening, onset_scores
 from stemscribe.transcriber import Transcriber
 
 MONITOR = "validation/onset_f1"
@@ -39,6 +38,14 @@ class Excerpt:
     track: str
     audio: Audio
     notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a training's weights read the validation tracks when it is over."""
+
+    onset_f1: float  # as in validation, but over longer excerpts
+    listening: Listening | None  # what the frame head says of them, if there is one
 
 
 def excerpts(shards: ShardReader, mix: ShardReader, track: ShardTrack, seconds: float, bleed_db: float) -> list[Excerpt]:
@@ -148,24 +155,33 @@ class SpecialistTraining(pl.LightningModule):
 
     def validation_step(self, number: int, batch_index: int) -> None:
         """Onset F1 of one excerpt; read by the frame head, one for each onset threshold that could be chosen."""
-        excerpt = self._excerpts[number]
-        reference = list(excerpt.notes)
-        if self._decode == FRAMES:
-            self._scores.append(onset_scores(self._transcriber, (excerpt.audio, reference), self._drums))
-        else:
-            estimate = list(self._transcriber.transcribe(excerpt.audio).notes)
-            self._scores.append([(drum_counts if self._drums else onset_counts)(reference, estimate).f1])
+        self._scores.append(self._scores_of(self._transcriber, self._excerpts[number]))
 
     def on_validation_epoch_end(self) -> None:
         """The validation's score: the mean over excerpts, with the threshold that is best for all of them."""
         score = float(np.mean(self._scores, axis=0).max())
         self.log(MONITOR, score, sync_dist=True, prog_bar=True)
 
-    def thresholds(self, device: str) -> FrameHeadConfig:
-        """The model's frame head with the thresholds that read excerpts of the validation tracks best."""
+    def _scores_of(self, transcriber: Transcriber, excerpt: Excerpt) -> list[float]:
+        """Onset F1 of an excerpt: by frames one for each onset threshold, by tokens one alone."""
+        reference = list(excerpt.notes)
+        if self._decode == FRAMES:
+            return onset_scores(transcriber, (excerpt.audio, reference), self._drums)
+        estimate = list(transcriber.transcribe(excerpt.audio).notes)
+        return [(drum_counts if self._drums else onset_counts)(reference, estimate).f1]
+
+    def read(self, device: str) -> Reading:
+        """Read the longer excerpts of the validation tracks with the weights that the model holds."""
         self.model.eval()
-        heard = [(excerpt.audio, list(excerpt.notes)) for excerpt in self._heard(self._shared.threshold_seconds)]
-        return choose_thresholds(self.model, [(self._programs, heard, self._drums)], device)
+        excerpts = self._heard(self._shared.threshold_seconds)
+        listening = None
+        if self.model.frame_head is not None:
+            heard = [(excerpt.audio, list(excerpt.notes)) for excerpt in excerpts]
+            listening = Listening.of(self.model, self._programs, heard, self._drums, device)
+        if listening is not None and self._decode == FRAMES:
+            return Reading(max(listening.onset_f1()), listening)
+        transcriber = Transcriber(self.model, self._programs, self._decode, device)
+        return Reading(float(np.mean([self._scores_of(transcriber, excerpt) for excerpt in excerpts])), listening)
 
     def _heard(self, seconds: float) -> list[Excerpt]:
         """Excerpts of all validation tracks that have the stem."""

@@ -46,6 +46,29 @@ def hear(transcriber: Transcriber, excerpts: Iterable[Excerpt]) -> list[Heard]:
     return [Heard(transcriber.hear_frames(audio), len(audio) / SAMPLE_RATE, list(notes)) for audio, notes in excerpts]
 
 
+@dataclass(frozen=True)
+class Listening:
+    """What a model's frame head says of a stem's excerpts, from which scores and thresholds follow."""
+
+    transcriber: Transcriber
+    heard: tuple[Heard, ...]
+    drums: bool
+
+    @classmethod
+    def of(
+        cls, model: YourMT3, programs: Sequence[int], excerpts: Iterable[Excerpt], drums: bool, device: str | None = None
+    ) -> "Listening":
+        """Listen; the model must be in evaluation mode."""
+        transcriber = Transcriber(model, programs, "frames", device)
+        return cls(transcriber, tuple(hear(transcriber, excerpts)), drums)
+
+    def onset_f1(self) -> list[float]:
+        """Mean onset F1 over the excerpts with each threshold of `ONSET_GRID`."""
+        scored = [onset_scores_of(self.transcriber, each, self.drums) for each in self.heard]
+        means: list[float] = np.mean(scored, axis=0).tolist()
+        return means
+
+
 def onset_scores(transcriber: Transcriber, excerpt: Excerpt, drums: bool) -> list[float]:
     """Onset F1 of an excerpt with each threshold of `ONSET_GRID`; the model must be in evaluation mode."""
     (heard,) = hear(transcriber, [excerpt])
@@ -76,28 +99,18 @@ def _middle(grid: Sequence[float], means: Sequence[float]) -> float:
     return grid[(first + last) // 2]
 
 
-def choose_thresholds(
-    model: YourMT3,
-    stems: Iterable[tuple[Sequence[int], Sequence[Excerpt], bool]],
-    device: str | None = None,
-) -> FrameHeadConfig:
-    """The frame head's config with thresholds chosen for some stems; the model keeps its own until it is given the result.
+def choose_thresholds(head: FrameHeadConfig, stems: Iterable[Listening]) -> FrameHeadConfig:
+    """The frame head's config with thresholds chosen for some stems.
 
     Args:
-        model: with a frame head, in evaluation mode.
-        stems: for each stem its programs, excerpts of validation tracks, and whether it is drums. Of two stems that share a
-            channel the later one decides.
-        device: where to listen.
+        head: the config to start from.
+        stems: what was heard of each. Of two stems that share a channel the later one decides.
     """
-    head = model.config.frame_head
-    assert head is not None
     thresholds, exceptions = list(head.onset_thresholds), list(head.exceptions)
     pitched: list[tuple[Transcriber, Heard, float]] = []
-    for programs, excerpts, drums in stems:
-        transcriber = Transcriber(model, programs, "frames", device)
-        heard = hear(transcriber, excerpts)
-        scored = [onset_scores_of(transcriber, each, drums) for each in heard]
-        threshold = _middle(ONSET_GRID, np.mean(scored, axis=0).tolist())
+    for stem in stems:
+        transcriber, heard, drums = stem.transcriber, stem.heard, stem.drums
+        threshold = _middle(ONSET_GRID, stem.onset_f1())
         for channel in transcriber.channels:
             thresholds[channel] = threshold
         exceptions = [each for each in exceptions if each[0] not in transcriber.channels]
