@@ -6,7 +6,7 @@
 
 Run it in the project's environment: it takes the music from the shards (`dvc repro` makes them) and starts itself again in the
 reference's. Both sides are timed in turns in one process, medians are compared; peak memory is that of a process for each
-side. It prints Markdown for docs/benchmarks.md.
+side, and knows nothing of --keep-memory. It prints Markdown for docs/benchmarks.md.
 """
 
 import argparse
@@ -37,13 +37,14 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, action="append", help="measure only this (may be repeated)")
     parser.add_argument("--repeats", type=int, default=5, help="of each measurement (default 5)")
     parser.add_argument("--shards", type=Path, default=REPOSITORY / "data" / "shards", help="folder of the stems' shards")
+    parser.add_argument("--keep-memory", action="store_true", help="both sides keep freed memory, as the graph's stages do")
     parser.add_argument("--music", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.peak:
         print(peak_bytes(given.music, *given.peak))
     elif given.music:
-        measure(given.music, given.part or PARTS, given.repeats)
+        measure(given.music, given.part or PARTS, given.repeats, given.keep_memory)
     else:
         sys.exit(_in_reference_environment(given.shards))
 
@@ -62,12 +63,16 @@ def _in_reference_environment(shards: Path) -> int:
         return subprocess.run(command, env={**os.environ, **ENVIRONMENT}, check=False).returncode
 
 
-def measure(path: Path, parts: tuple[str, ...] | list[str], repeats: int) -> None:
+def measure(path: Path, parts: tuple[str, ...] | list[str], repeats: int, keep_memory: bool) -> None:
     """Measure the parts and print the table."""
     import torch
     from comparison import Ratio, Sides, table
     from reference import Reference
 
+    from stemscribe import runtime
+
+    if keep_memory:
+        runtime.settle_torch()
     torch.set_num_threads(THREADS)
     music = np.load(path)
     ours = our_model()

@@ -31,7 +31,7 @@ from stemscribe.memory import memory_for, out_of_memory
 from stemscribe.model.interpolation import between
 from stemscribe.training.curves import Curves, forget_after, progress_callback, quiet
 from stemscribe.training.specialist import MONITOR, SpecialistTraining
-from stemscribe.training.thresholds import choose_thresholds
+from stemscribe.training.thresholds import LEVEL, choose_thresholds
 
 LAST, BEST, BASE, BASE_SCORE, CURVES = "last.ckpt", "best.ckpt", "base.pt", "base.json", "dvclive"
 
@@ -115,7 +115,7 @@ def train(
         device: `cpu` or `cuda`.
         patience: validations without a better score.
         gradient_clip: global norm.
-        shares: of the way from the base to the best weights that are tried; of equal ones the last is kept.
+        shares: of the way from the base to the best weights that are tried.
 
     Raises:
         CheckpointError: if what an earlier run left is damaged.
@@ -155,7 +155,8 @@ def _settle(
 ) -> tuple[float, dict[str, float]]:
     """Give the module the weights at the best of some shares of the way from the base to its own, with thresholds for them.
 
-    The base keeps its own thresholds, which were chosen on more music.
+    Of shares that a few minutes of music cannot tell apart the largest is the best: the sounds and songs of the training are
+    what a specialist is for. The base keeps its own thresholds, which were chosen on more music.
 
     Returns:
         the share, and the onset F1 at each share that was tried.
@@ -166,19 +167,18 @@ def _settle(
     def go(share: float) -> None:
         model.load_state_dict({name: between(base[name], weight, share) for name, weight in own.items()})
 
-    best, reading, scores = shares[0], None, {}
+    readings = {}
     for share in shares:
         interruption.check()
         go(share)
-        found = module.read(device)
-        scores[f"{share:g}"] = round(found.onset_f1, 4)
-        if reading is None or found.onset_f1 >= reading.onset_f1:
-            best, reading = share, found
+        readings[share] = module.read(device)
+    least = max(reading.onset_f1 for reading in readings.values()) - LEVEL
+    best = max(share for share, reading in readings.items() if reading.onset_f1 >= least)
     go(best)
-    head = model.config.frame_head
-    if best > 0 and head is not None and reading is not None and reading.listening is not None:
-        model.config = replace(model.config, frame_head=choose_thresholds(head, [reading.listening]))
-    return best, scores
+    head, listening = model.config.frame_head, readings[best].listening
+    if best > 0 and head is not None and listening is not None:
+        model.config = replace(model.config, frame_head=choose_thresholds(head, [listening]))
+    return best, {f"{share:g}": round(reading.onset_f1, 4) for share, reading in readings.items()}
 
 
 def _score_of_base(module: SpecialistTraining, folder: Path, device: str) -> float:
