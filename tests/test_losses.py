@@ -22,6 +22,7 @@ from stemscribe.training.schedule import cosine_with_warmup
 from tiny_model import small_model
 
 SHIFT = vocabulary.SHIFT_0
+VOICE = 0.3
 
 
 def test_token_loss_is_cross_entropy_over_what_is_not_padding() -> None:
@@ -60,8 +61,8 @@ def test_frame_loss_weighs_a_missed_onset_three_times() -> None:
     missed[0, 0, 1, 60] = 1
     false = silent_frames()
     false.onset[0, 0, 1, 60] = 20.0
-    once = frame_loss(false, truth())
-    torch.testing.assert_close(frame_loss(silent_frames(), truth(onset=missed)), 3 * once)
+    once = frame_loss(false, truth(), VOICE)
+    torch.testing.assert_close(frame_loss(silent_frames(), truth(onset=missed), VOICE), 3 * once)
 
 
 def test_frame_loss_asks_for_the_shift_of_onsets_only() -> None:
@@ -69,8 +70,11 @@ def test_frame_loss_asks_for_the_shift_of_onsets_only() -> None:
     onset[0, 0, 1, 60] = 1
     heard = silent_frames()
     heard.onset[0, 0, 1, 60] = 20.0
-    assert float(frame_loss(heard, truth(onset=onset, shift=shift))) == pytest.approx(0.4 / 4, abs=1e-4)  # of four frames
-    assert float(frame_loss(silent_frames(), truth(shift=shift))) == pytest.approx(0.0, abs=1e-4)
+    right = frame_loss(heard, truth(onset=onset, shift=shift), VOICE)
+    assert float(right) == pytest.approx(0.4 / 4, abs=1e-4)  # of four frames
+        0.4 / 4, abs=1e-4
+    )  # of four frames
+    assert float(frame_loss(silent_frames(), truth(shift=shift), VOICE)) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_frame_loss_asks_for_the_voice_only_where_something_sounds() -> None:
@@ -78,8 +82,8 @@ def test_frame_loss_asks_for_the_voice_only_where_something_sounds() -> None:
     sounding[0, 0, 1, 60] = 1
     heard = silent_frames()
     heard.active[0, 0, 1, 60] = 20.0  # heard, and taken for an instrument
-    assert float(frame_loss(heard, truth(active=sounding))) == pytest.approx(0.0, abs=1e-4)
-    assert float(frame_loss(heard, truth(active=sounding, voice=sounding))) == pytest.approx(0.3 * 20 / 4, abs=1e-3)
+    assert float(frame_loss(heard, truth(active=sounding), VOICE)) == pytest.approx(0.0, abs=1e-4)
+    assert float(frame_loss(heard, truth(active=sounding, voice=sounding), VOICE)) == pytest.approx(VOICE * 20 / 4, abs=1e-3)
 
 
 def test_the_decoder_reads_the_frame_head_and_leaves_it_alone(batch: Batch) -> None:

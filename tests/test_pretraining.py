@@ -1,8 +1,11 @@
 """What the base is taught with is true, repeatable, and contains no song that the demo validates or tests on."""
 
-import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +28,7 @@ from stemscribe.notes import Note, notes_to_columns
 from stemscribe.pretraining import ship
 from stemscribe.pretraining.crops import GeneralistCrops
 from stemscribe.pretraining.params import MixtureParams, TrainParams, load_pretrain_params
+from stemscribe.pretraining.refine import main as refine
 from stemscribe.pretraining.thresholds import main as thresholds
 from stemscribe.pretraining.train import main as train
 from tiny_model import small_model
@@ -41,9 +45,9 @@ PLAIN = replace(SHIPPED, augment=UNTOUCHED)
 IN_A_ROOM = replace(
     SHIPPED, augment=replace(UNTOUCHED, filter_share=1, filter_db=6, room_share=1, room_seconds=0.4, room_db=-12)
 )
-PLAINLY = {"drums": 0.25, "channels": 2, "written": 2, "keep_source": 1, "other_song": 0, "silent_channel": 0, "silence": 0}
-ALONE = MixtureParams(single=1, single_later=1, group=0, curriculum=0, **PLAINLY)
-WHOLE = MixtureParams(single=0, single_later=0, group=0, curriculum=0, **PLAINLY)
+PLAINLY = {"drums": 0.25, "voices": 0.0, "keep_source": 1, "other_song": 0, "silent_channel": 0, "silence": 0}
+ALONE = MixtureParams(single=1, single_later=1, group=0, curriculum=0, channels=2, written=2, **PLAINLY)
+WHOLE = replace(ALONE, single=0, single_later=0)
 
 
 def piano() -> list[Note]:
@@ -157,6 +161,14 @@ def test_drums_are_not_transposed_with_the_rest(songs: ShardReader) -> None:
     assert len(pitches) > 3  # the piano plays three
 
 
+def test_crops_drawn_for_voices_have_one(songs: ShardReader) -> None:
+    alone = crops(songs, replace(ALONE, drums=0, voices=1))
+    assert {crop.channels[0] for crop in alone} == {STRINGS}
+    assert all(crop.voice[0][crop.active[0] > 0].all() for crop in alone)
+    halves = [crop.channels[0] for crop in crops(songs, replace(WHOLE, drums=0.5, voices=0.5))]
+    assert set(halves) == {STRINGS, DRUMS}
+
+
 def test_a_group_holds_the_sources_of_one_stem(songs: ShardReader) -> None:
     for whole, group in zip(crops(songs, WHOLE), crops(songs, replace(WHOLE, group=1)), strict=True):
         assert group.channels[0] == whole.channels[0]  # the same place, other sources
@@ -191,8 +203,10 @@ def params(tmp_path: Path) -> Path:
     [
         ("  steps:", "  stepps:", "unknown key 'stepps'; did you mean 'steps'"),
         ("    single_later:", "    # single_later:", "missing key 'single_later'"),
-        (r"    group: \S+", "    group: 1.4", "shares under train.mixture"),
-        (r"  frames_first: \S+", "  frames_first: -0.1", "shares under train.mixture"),
+        (r"    group: \S+", "    group: 1.4", "train.mixture: shares lie between"),
+        (r"(?s)(refine:.*?)    group: \S+", r"\1    group: 1.4", "refine.mixture: shares lie between"),
+        (r"    drums: \S+\n    voices: \S+", "    drums: 0.6\n    voices: 0.5", "together at most 1"),
+        (r"  frames_first: \S+", "  frames_first: -0.1", "train.frames_first lies between 0 and 1"),
         ("    timgm6mb: 2", "    timgm6mb: 0", "songs.soundfonts: expected a weight above 0"),
         (r"  steps: \S+", "  steps: 0", "steps, batch_size and validate_every are at least 1"),
         (r"  batch_size: \S+", "  batch_size: 0", "steps, batch_size and validate_every are at least 1"),
@@ -239,49 +253,100 @@ def test_only_a_sound_and_small_base_is_shipped(tmp_path: Path, monkeypatch: pyt
         patch.setattr(ship, "LARGEST_BYTES", 1_000_000)
         ship.main([])
     assert not packaged.exists()
-    curves = project / "logs/plots/metrics/validation"
-    curves.mkdir(parents=True)
+    curves, later = (project / logs / "plots/metrics/validation" for logs in ("logs", "logs_refine"))
+    for folder in (curves, later):
+        folder.mkdir(parents=True)
     (curves / "bass_frames.tsv").write_text("step\tbass_frames\n1\t0.25\n2\t0.51239\n", encoding="utf-8")
     (curves / "bass_tokens.tsv").write_text("step\tbass_tokens\n2\t0.5\n", encoding="utf-8")
+    (later / "bass_tokens.tsv").write_text("step\tbass_tokens\n3\t0.6\n", encoding="utf-8")
     ship.main([])
     assert sha256_file(packaged / "model.safetensors") == sha256_file(project / "model" / "model.safetensors")
     curve = [{"step": 1, "bass_frames": 0.25}, {"step": 2, "bass_frames": 0.5124, "bass_tokens": 0.5}]
+    curve += [{"step": 5, "bass_tokens": 0.6}]
     assert load_provenance(packaged) == {"seed": 1, "heard": ["a1b2"], "curve": curve}
 
 
-@pytest.mark.filterwarnings("ignore:::pytorch_lightning", "ignore:::dvclive")
-def test_a_base_is_trained_from_scratch_and_a_finished_training_is_not_done_again(
-    songs: ShardReader, params: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def project(songs: ShardReader, params: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as pretrain/, of recipes that are over in seconds, and the current one."""
     settings: dict[str, Any] = yaml.safe_load(params.read_text(encoding="utf-8"))
-    settings["train"].update(steps=2, batch_size=2, validate_every=1, validation_seconds=1, frames_first=0.5)
+    few = {"batch_size": 2, "processes": 1, "validate_every": 1, "validation_seconds": 1}
+    settings["train"].update(few, steps=2, frames_first=0.5)
+    settings["refine"].update(few, steps=1)
     settings["thresholds"]["seconds"] = 2
     params.write_text(yaml.safe_dump(settings), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/shards").mkdir(parents=True)
     (tmp_path / "data/shards/all").symlink_to(songs.folder)
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore:::pytorch_lightning", "ignore:::dvclive")
+def test_a_base_is_trained_refined_and_given_thresholds_and_what_is_finished_is_not_done_again(project: Path) -> None:
     train([])
-    facts = json.loads((tmp_path / "trained/provenance.json").read_text())
-    curve = (tmp_path / "logs/plots/metrics/validation/bass_frames.tsv").read_text().splitlines()
-    first = sha256_file(tmp_path / "trained/model.safetensors")
-    assert load_model(tmp_path / "trained").channels == tuple(range(13))
+    facts = load_provenance(project / "trained")
+    curve = (project / "logs/plots/metrics/validation/bass_frames.tsv").read_text().splitlines()
+    first = sha256_file(project / "trained/model.safetensors")
+    assert load_model(project / "trained").channels == tuple(range(13))
     assert facts["training"]["steps"] == 2
-    assert {f"validation/{stem}_{head}" for stem in ("bass", "drums") for head in ("frames", "tokens")} <= set(
-        facts["validation"]
-    )
+    scores = {f"validation/{stem}_{heard}" for stem in ("bass", "drums") for heard in ("frames", "tokens", "mix")}
+    assert scores <= set(facts["validation"])
     assert [row.split("\t")[0] for row in curve] == ["step", "1", "2"]
     train([])
-    again = json.loads((tmp_path / "trained/provenance.json").read_text())
+    again = load_provenance(project / "trained")
     assert (again["training"]["resumed"], again["training"]["steps"]) == (True, 2)
     assert again["validation"] == facts["validation"]
-    assert (tmp_path / "logs/plots/metrics/validation/bass_frames.tsv").read_text().splitlines() == curve
-    assert sha256_file(tmp_path / "trained/model.safetensors") == first
+    assert (project / "logs/plots/metrics/validation/bass_frames.tsv").read_text().splitlines() == curve
+    assert sha256_file(project / "trained/model.safetensors") == first
+    refine([])
+    refined = load_provenance(project / "refined")
+    assert refined["before"] == again
+    assert refined["inputs"]["trained/model.safetensors"] == first
+    assert refined["params"]["seed"] == again["params"]["seed"] + 1
+    assert (refined["training"]["steps"], refined["training"]["resumed"]) == (1, False)
+    assert scores <= set(refined["validation"])
+    second = sha256_file(project / "refined/model.safetensors")
+    assert second != first
     thresholds([])
-    kept = load_provenance(tmp_path / "model")
-    assert kept == {**again, "thresholds": kept["thresholds"]}
+    kept = load_provenance(project / "model")
+    assert kept == {**refined, "thresholds": kept["thresholds"]}
     assert kept["thresholds"]["params"] == {"thresholds": {"seconds": 2}}
-    assert sha256_file(tmp_path / "model/model.safetensors") == first
-    before, after = (load_model(tmp_path / name).config.frame_head for name in ("trained", "model"))
+    assert sha256_file(project / "model/model.safetensors") == second
+    before, after = (load_model(project / name).config.frame_head for name in ("refined", "model"))
     assert before is not None
     assert after is not None
     assert after.onset_thresholds != before.onset_thresholds
+
+
+def test_a_training_with_partners_that_was_killed_ends_with_the_same_weights(project: Path) -> None:
+    settings = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    settings["train"].update(steps=8, processes=2, validate_every=2)
+    (project / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    command = [sys.executable, "-m", "stemscribe.pretraining.train"]
+    running = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not list(project.glob("work/*/last.ckpt")):
+        assert running.poll() is None, "the training ended before it could be killed"
+        time.sleep(0.05)
+    running.kill()
+    running.wait()
+    assert not (project / "trained").exists()
+    wait_for_the_end_of(running.pid)
+    subprocess.run(command, check=True, capture_output=True)
+    facts, killed = load_provenance(project / "trained"), sha256_file(project / "trained/model.safetensors")
+    assert facts["training"] == {**facts["training"], "steps": 8, "resumed": True}
+    for folder in ("work", "trained", "logs"):
+        shutil.rmtree(project / folder)
+    subprocess.run(command, check=True, capture_output=True)
+    assert not load_provenance(project / "trained")["training"]["resumed"]
+    assert sha256_file(project / "trained/model.safetensors") == killed
+
+
+def wait_for_the_end_of(group: int) -> None:
+    """Until no process of the group is left: partners end by themselves."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("a partner outlived the training")

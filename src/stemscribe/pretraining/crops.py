@@ -8,6 +8,7 @@ Drums are not transposed with the rest: a tom three semitones lower is another t
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,18 @@ DRUM_CHANNEL = vocabulary.channel_of(DRUM_PROGRAM)
 FEWEST_NOTES = 5  # a track with fewer on a channel does not teach that channel
 
 _Candidate = tuple[ShardTrack, npt.NDArray[np.float64]]
+
+
+class Subject(NamedTuple):
+    """What a crop is drawn for: a channel, or of those that write on it the voices alone."""
+
+    channel: int
+    sung: bool
+
+    def includes(self, program: int | None) -> bool:
+        """Whether a source of this program is one of those."""
+        own = program is not None and vocabulary.channel_of(program) == self.channel
+        return own and (program in vocabulary.VOICE_LIKE or not self.sung)
 
 
 def stem_group(program: int | None) -> str:
@@ -60,8 +73,11 @@ class GeneralistCrops(Dataset[Crop]):
         self._grid = Grid.of(config)
         self._tokenizer = Tokenizer(config.segment_samples, config.sample_rate, config.max_length)
         self._tracks = [track for track in shards.tracks("train") if track.sources]
-        self._by_channel = _onsets_by_channel(shards, self._tracks)
-        self._channel_share = _shares({channel: len(each) for channel, each in self._by_channel.items()}, train.mixture.drums)
+        by_subject = _onsets_by_subject(shards, self._tracks)
+        tracks = {subject: len(each) for subject, each in by_subject.items()}
+        shares = _shares(tracks, train.mixture.drums, train.mixture.voices)
+        self._candidates = {subject: by_subject[subject] for subject, share in shares.items() if share > 0}
+        self._share = [shares[subject] for subject in self._candidates]
 
     def __len__(self) -> int:
         return self._count
@@ -71,12 +87,13 @@ class GeneralistCrops(Dataset[Crop]):
         generator = np.random.default_rng((self._seed, number))
         mixture = self._train.mixture
         later = number >= mixture.curriculum * self._total
-        channel = int(generator.choice(list(self._by_channel), p=self._channel_share))
-        tracks, onsets = zip(*self._by_channel[channel], strict=True)
+        subject = list(self._candidates)[generator.choice(len(self._share), p=self._share)]
+        channel = subject.channel
+        tracks, onsets = zip(*self._candidates[subject], strict=True)
         _, window = draw_window(generator, tracks, onsets, self._grid, self._train.augment.transpose)
         if generator.random() < mixture.silence:
             return self._silence(generator, channel)
-        drawn = [(window, self._draw_sources(generator, window.track, channel, mixture, later))]
+        drawn = [(window, self._draw_sources(generator, window.track, subject, mixture, later))]
         if len(drawn[0][1]) > 1 and generator.random() < mixture.other_song:
             drawn.append(self._from_another_song(generator, window))
         parts = [part for window, sources in drawn for part in _drums_apart(window, sources)]
@@ -104,13 +121,11 @@ class GeneralistCrops(Dataset[Crop]):
         return waveform
 
     def _draw_sources(
-        self, generator: np.random.Generator, track: ShardTrack, channel: int, mixture: MixtureParams, later: bool
+        self, generator: np.random.Generator, track: ShardTrack, subject: Subject, mixture: MixtureParams, later: bool
     ) -> list[int]:
-        """Which of the track's sources sound; at least one of `channel`."""
+        """Which of the track's sources sound; at least one of the subject's."""
         programs = [source.program for source in track.sources]
-        own = [
-            index for index, program in enumerate(programs) if program is not None and vocabulary.channel_of(program) == channel
-        ]
+        own = [index for index, program in enumerate(programs) if subject.includes(program)]
         first = int(generator.choice(own))
         if generator.random() < (mixture.single_later if later else mixture.single):
             return [first]
@@ -153,24 +168,30 @@ def _drums_apart(window: Window, sources: Sequence[int]) -> list[tuple[Window, l
     return [part for part in ((window, pitched), (replace(window, semitones=0), drums)) if part[1]]
 
 
-def _shares(tracks: Mapping[int, int], drums: float) -> npt.NDArray[np.float64]:
-    """How often crops are drawn for each channel, given how many tracks use it."""
-    balanced = {channel: count**CHANNEL_BALANCE for channel, count in tracks.items() if channel != DRUM_CHANNEL}
-    whole = sum(balanced.values())
-    found = np.array([drums if channel == DRUM_CHANNEL else (1 - drums) * balanced[channel] / whole for channel in tracks])
-    return np.asarray(found / found.sum())
+def _shares(tracks: Mapping[Subject, int], drums: float, voices: float) -> dict[Subject, float]:
+    """How often crops are drawn for each subject, given how many tracks have it."""
+    of_kind = {"drums": drums, "voices": voices, "channels": 1 - drums - voices}
+    kinds = {each: "drums" if each.channel == DRUM_CHANNEL else "voices" if each.sung else "channels" for each in tracks}
+    balanced = {each: count**CHANNEL_BALANCE for each, count in tracks.items()}
+    wholes = {kind: sum(balanced[each] for each in tracks if kinds[each] == kind) for kind in of_kind}
+    shares = {each: of_kind[kinds[each]] * balanced[each] / wholes[kinds[each]] for each in tracks}
+    whole = sum(shares.values())  # less than 1 in songs without drums or voices
+    return {each: share / whole for each, share in shares.items()}
 
 
-def _onsets_by_channel(shards: ShardReader, tracks: Iterable[ShardTrack]) -> dict[int, list[_Candidate]]:
-    """For each channel the tracks that really use it, with the onsets there in seconds, ascending."""
-    found: dict[int, list[_Candidate]] = {}
+def _onsets_by_subject(shards: ShardReader, tracks: Iterable[ShardTrack]) -> dict[Subject, list[_Candidate]]:
+    """For each subject the tracks that really have it, with its onsets there in seconds, ascending."""
+    found: dict[Subject, list[_Candidate]] = {}
     for track in tracks:
-        onsets: dict[int, list[float]] = {}
+        onsets: dict[Subject, list[float]] = {}
         for note in shards.notes(track):
             channel = vocabulary.channel_of(note.program)
-            if channel is not None:
-                onsets.setdefault(channel, []).append(note.onset)
-        for channel, times in onsets.items():
+            if channel is None:
+                continue
+            onsets.setdefault(Subject(channel, sung=False), []).append(note.onset)
+            if note.program in vocabulary.VOICE_LIKE:
+                onsets.setdefault(Subject(channel, sung=True), []).append(note.onset)
+        for subject, times in onsets.items():
             if len(times) >= FEWEST_NOTES:
-                found.setdefault(channel, []).append((track, np.sort(times)))
+                found.setdefault(subject, []).append((track, np.sort(times)))
     return dict(sorted(found.items()))

@@ -1,8 +1,9 @@
-"""Training the small base from scratch, as a Lightning module.
+"""Training the small base, as a Lightning module.
 
-Two things happen in turn. First encoder and frame head learn alone (`frames_first`): they need no decoder, and it would only
-slow them down. Then the decoder starts with a geometry of time that it shares with the encoder's frames
-(`structured_time`), fitted to the scale that the encoder's states have reached, and everything learns together.
+From scratch two things happen in turn. First encoder and frame head learn alone (`frames_first`): they need no decoder, and it
+would only slow them down. Then the decoder starts with a geometry of time that it shares with the encoder's frames
+(`structured_time`), fitted to the scale that the encoder's states have reached, and everything learns together. A model that
+has learned before goes on with all of it.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch.utils.data import DataLoader
 
 from stemscribe import vocabulary
-from stemscribe.audio import SAMPLE_RATE
+from stemscribe.audio import SAMPLE_RATE, Audio
 from stemscribe.config import FRAMES, HEADS
 from stemscribe.data.crops import Batch, collate
 from stemscribe.data.shards import ShardReader, ShardTrack
@@ -21,14 +22,14 @@ from stemscribe.model.initialisation import TimeTokens, initialise_decoder, resc
 from stemscribe.model.yourmt3 import YourMT3
 from stemscribe.notes import DRUM_PROGRAM, Note, clip_notes
 from stemscribe.pretraining.crops import GeneralistCrops, stem_group
-from stemscribe.pretraining.params import TrainParams
-from stemscribe.pretraining.partners import Partners, Share
+from stemscribe.pretraining.params import ScratchParams, TrainParams
+from stemscribe.pretraining.partners import Partners, Share, loss_weights
 from stemscribe.scoring.drums import drum_counts
 from stemscribe.scoring.notes import onset_counts
 from stemscribe.stages import STEMS
-from stemscribe.training.losses import LossWeights, batch_losses
+from stemscribe.training.losses import batch_losses
 from stemscribe.training.schedule import adamw
-from stemscribe.transcriber import Transcriber
+from stemscribe.transcriber import Transcriber, Transcription
 
 SCALE_BATCHES = 4  # batches over which the scale of the encoder's states is measured
 MEMORY_SCALE = 0.5  # RMS of the states at which the decoder starts, a little below that of the positions
@@ -39,7 +40,7 @@ class GeneralistTraining(pl.LightningModule):
     """Teaches `model` all channels from the sources in `shards`.
 
     Args:
-        model: freshly initialised, with a frame head.
+        model: with a frame head; freshly initialised if the recipe is `ScratchParams`.
         shards: all sources of the training and validation songs.
         train: the recipe.
         seed: decides crops and dropout.
@@ -54,10 +55,14 @@ class GeneralistTraining(pl.LightningModule):
         self._shards, self._train, self._seed = shards, train, seed
         self._partners = partners
         self._share = Share(0, 1 + (len(partners) if partners else 0))
-        self._weights = LossWeights(train.frame_head_weight, train.alignment_weight, train.shift_smoothing)
+        self._weights = loss_weights(train)
         self.steps_per_epoch = min(train.validate_every, train.steps)
         self.epochs = -(-train.steps // self.steps_per_epoch)
-        self._decoder_starts = round(train.frames_first * train.steps / self.steps_per_epoch) * self.steps_per_epoch
+        self._decoder_starts = -1
+        self._time: TimeTokens | None = None
+        if isinstance(train, ScratchParams):
+            self._decoder_starts = round(train.frames_first * train.steps / self.steps_per_epoch) * self.steps_per_epoch
+            self._time = SHIFTS if train.structured_time else None
         self._validation = shards.tracks("validation")
         model.prune = True
 
@@ -102,25 +107,29 @@ class GeneralistTraining(pl.LightningModule):
             ]
         self.model.train()
         rescale_memory(self.model, MEMORY_SCALE / float(torch.stack(squares).mean().sqrt()))
-        time = SHIFTS if self._train.structured_time else None
-        initialise_decoder(self.model, time, torch.Generator().manual_seed(self._seed))
+        initialise_decoder(self.model, self._time, torch.Generator().manual_seed(self._seed))
 
     def validation_step(self, number: int, batch_index: int) -> None:
-        """Onset F1 of each stem group of one track, by both heads; an epoch's score is the mean over tracks."""
+        """Onset F1 of each stem group of one track, by both heads, and in the mix by frames; an epoch's score is their mean."""
         track = self._validation[number]
         heads = HEADS if self.global_step > self._decoder_starts else (FRAMES,)
         samples = min(int(self._train.validation_seconds * SAMPLE_RATE), track.samples)
+        everything = list(range(len(track.sources)))
+        mix = list(self._read(self._shards.audio(track, 0, samples, everything), None, (FRAMES,))[FRAMES].notes)
         for group in STEMS:
             members = [index for index, source in enumerate(track.sources) if stem_group(source.program) == group]
             reference = self._reference(track, members, samples / SAMPLE_RATE)
             if not reference:
                 continue
             audio = self._shards.audio(track, 0, samples, members)
-            programs = group_programs(group)
-            transcriber = Transcriber(self.model, programs, device=self.device.type)
-            for head, found in transcriber.transcribe_by_head(audio, heads).items():
-                counts = (drum_counts if group == "drums" else onset_counts)(reference, list(found.notes))
-                self.log(f"validation/{group}_{head}", counts.f1, batch_size=1, on_epoch=True)
+            heard = {head: list(found.notes) for head, found in self._read(audio, group_programs(group), heads).items()}
+            heard["mix"] = [note for note in mix if stem_group(note.program) == group]
+            for name, found in heard.items():
+                counts = (drum_counts if group == "drums" else onset_counts)(reference, found)
+                self.log(f"validation/{group}_{name}", counts.f1, batch_size=1, on_epoch=True)
+
+    def _read(self, audio: Audio, programs: Sequence[int] | None, heads: Sequence[str]) -> dict[str, Transcription]:
+        return Transcriber(self.model, programs, device=self.device.type).transcribe_by_head(audio, heads)
 
     def _reference(self, track: ShardTrack, members: Sequence[int], seconds: float) -> list[Note]:
         by_source = self._shards.notes_by_source(track)

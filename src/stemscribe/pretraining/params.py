@@ -27,7 +27,8 @@ class SongParams:
 class MixtureParams:
     """What a crop consists of."""
 
-    drums: float  # share of crops drawn for drums; the other channels share the rest by how many songs they have
+    drums: float  # share of crops drawn for drums; the other channels share what is left by how many songs they have
+    voices: float  # share of crops drawn for voices, beside those drawn for the channels on which they are written
     channels: int  # taught by a crop through the frame head
     written: int  # of them, those whose tokens are taught too, since a decoder's streams cost more
     single: float  # share of crops with one source alone, at the start of training
@@ -56,8 +57,6 @@ class TrainParams:
     """The optimisation."""
 
     steps: int
-    frames_first: float  # share of the steps in which only encoder and frame head learn
-    structured_time: bool  # whether the decoder starts with a geometry of time (`initialise_decoder`)
     batch_size: int
     processes: int  # that share each batch on a CPU; a GPU takes it as a whole
     learning_rate: float
@@ -67,10 +66,19 @@ class TrainParams:
     validate_every: int
     validation_seconds: float
     frame_head_weight: float
+    voice_weight: float  # inside the frame head's loss: telling voices from instruments
     alignment_weight: float
     shift_smoothing: tuple[float, float, float]
     mixture: MixtureParams
     augment: RoomAugmentParams
+
+
+@dataclass(frozen=True)
+class ScratchParams(TrainParams):
+    """The same where nothing has been learned yet."""
+
+    frames_first: float  # share of the steps in which only encoder and frame head learn
+    structured_time: bool  # whether the decoder starts with a geometry of time (`initialise_decoder`)
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,8 @@ class PretrainParams:
 
     seed: int
     songs: SongParams
-    train: TrainParams
+    train: ScratchParams
+    refine: TrainParams  # what follows, on the weights that `train` left
     thresholds: ThresholdParams
 
 
@@ -97,23 +106,13 @@ def load_pretrain_params(path: str | Path = "params.yaml") -> PretrainParams:
         UsageError: if the file is unreadable, or a key is missing, unknown or of the wrong kind.
     """
     params = parse(PretrainParams, read_yaml(path), str(path))
-    mixture = params.train.mixture
-    shares = [params.train.frames_first, *(value for value in vars(mixture).values() if isinstance(value, float))]
-    if not all(0 <= share <= 1 for share in shares):
-        raise UsageError(f"{path}: shares under train.mixture and train.frames_first lie between 0 and 1")
-    if not 2 <= mixture.written <= mixture.channels <= NUM_CHANNELS:
-        raise UsageError(f"{path}: train.mixture: written and channels lie between 2 and {NUM_CHANNELS}, written first")
-    if min(params.train.steps, params.train.batch_size, params.train.validate_every) < 1:
-        raise UsageError(f"{path}: train: steps, batch_size and validate_every are at least 1")
-    if params.train.processes < 1 or params.train.batch_size % params.train.processes:
-        raise UsageError(f"{path}: train.batch_size is a multiple of train.processes, which is at least 1")
+    if not 0 <= params.train.frames_first <= 1:
+        raise UsageError(f"{path}: train.frames_first lies between 0 and 1")
+    for name, train in (("train", params.train), ("refine", params.refine)):
+        _check(train, f"{path}: {name}")
     if not params.thresholds.seconds > 0:
         raise UsageError(f"{path}: thresholds.seconds is {params.thresholds.seconds:g}; give more than 0")
-    augment, songs = params.train.augment, params.songs
-    if not (0 <= augment.filter_share <= 1 and 0 <= augment.room_share <= 1):
-        raise UsageError(f"{path}: train.augment: filter_share and room_share lie between 0 and 1")
-    if augment.filter_db < 0 or augment.room_seconds < 0 or augment.room_db > 0:
-        raise UsageError(f"{path}: train.augment: filter_db and room_seconds are at least 0, room_db at most 0")
+    songs = params.songs
     if not all(0 <= share <= 1 for share in (songs.voiced_share, songs.recast_share)):
         raise UsageError(f"{path}: songs.voiced_share and songs.recast_share lie between 0 and 1")
     if min(songs.takes, songs.most_voices, songs.shard_megabytes) < 1 or songs.seconds < 5:
@@ -121,3 +120,21 @@ def load_pretrain_params(path: str | Path = "params.yaml") -> PretrainParams:
     if min(songs.soundfonts.values()) <= 0:
         raise UsageError(f"{path}: songs.soundfonts: expected a weight above 0 for each; leave out what is not to be used")
     return params
+
+
+def _check(train: TrainParams, where: str) -> None:
+    mixture, augment = train.mixture, train.augment
+    if not all(0 <= value <= 1 for value in vars(mixture).values() if isinstance(value, float)):
+        raise UsageError(f"{where}.mixture: shares lie between 0 and 1")
+    if mixture.drums + mixture.voices > 1:
+        raise UsageError(f"{where}.mixture: drums and voices are shares of the same crops, together at most 1")
+    if not 2 <= mixture.written <= mixture.channels <= NUM_CHANNELS:
+        raise UsageError(f"{where}.mixture: written and channels lie between 2 and {NUM_CHANNELS}, written first")
+    if min(train.steps, train.batch_size, train.validate_every) < 1:
+        raise UsageError(f"{where}: steps, batch_size and validate_every are at least 1")
+    if train.processes < 1 or train.batch_size % train.processes:
+        raise UsageError(f"{where}.batch_size is a multiple of {where.rpartition(' ')[2]}.processes, which is at least 1")
+    if not (0 <= augment.filter_share <= 1 and 0 <= augment.room_share <= 1):
+        raise UsageError(f"{where}.augment: filter_share and room_share lie between 0 and 1")
+    if augment.filter_db < 0 or augment.room_seconds < 0 or augment.room_db > 0:
+        raise UsageError(f"{where}.augment: filter_db and room_seconds are at least 0, room_db at most 0")

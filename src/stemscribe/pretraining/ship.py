@@ -8,17 +8,19 @@ import csv
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stemscribe.atomic import atomic_directory, write_json
 from stemscribe.checkpoint import PROVENANCE, load_model, load_provenance
 from stemscribe.errors import DataError, UsageError
+from stemscribe.pretraining.refine import LOGS as REFINE_LOGS
+from stemscribe.pretraining.train import LOGS
 from stemscribe.stages import run_stage
 
 MODEL = Path("model")
 AUDIT = Path("data/raw/audit.json")
-CURVES = Path("logs/plots/metrics/validation")
+CURVES = tuple(logs / "plots/metrics/validation" for logs in (LOGS, REFINE_LOGS))
 PACKAGED = Path("../src/stemscribe/weights/small")
 LARGEST_BYTES = 12_000_000  # what a clone may cost for it
 
@@ -46,15 +48,23 @@ def main(argv: Sequence[str]) -> None:
         write_json(folder / PROVENANCE, {**load_provenance(MODEL), "heard": heard, "curve": curve(CURVES)})
 
 
-def curve(folder: Path) -> list[dict[str, float]]:
-    """The validation scores of each step that was validated: `step`, and a key for each of DVCLive's tables in the folder."""
-    by_step: dict[int, dict[str, float]] = {}
-    for path in sorted(folder.glob("*.tsv")):
-        with path.open(encoding="utf-8", newline="") as stream:
-            for row in csv.DictReader(stream, delimiter="\t"):
-                step = int(row["step"])
-                by_step.setdefault(step, {"step": step})[path.stem] = round(float(row[path.stem]), 4)
-    return [by_step[step] for step in sorted(by_step)]
+def curve(folders: Iterable[Path]) -> list[dict[str, float]]:
+    """The validation scores of each step that was validated: `step`, and a key for each of DVCLive's tables.
+
+    Args:
+        folders: those of trainings that followed each other, whose steps are counted on.
+    """
+    points: list[dict[str, float]] = []
+    for folder in folders:
+        done = points[-1]["step"] if points else 0
+        by_step: dict[int, dict[str, float]] = {}
+        for path in sorted(folder.glob("*.tsv")):
+            with path.open(encoding="utf-8", newline="") as stream:
+                for row in csv.DictReader(stream, delimiter="\t"):
+                    step = int(row["step"])
+                    by_step.setdefault(step, {"step": done + step})[path.stem] = round(float(row[path.stem]), 4)
+        points += [by_step[step] for step in sorted(by_step)]
+    return points
 
 
 if __name__ == "__main__":

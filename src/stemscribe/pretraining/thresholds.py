@@ -17,7 +17,8 @@ from stemscribe.notes import clip_notes
 from stemscribe.pretraining.crops import stem_group
 from stemscribe.pretraining.generalist import group_programs
 from stemscribe.pretraining.params import load_pretrain_params
-from stemscribe.pretraining.train import SHARDS, TRAINED
+from stemscribe.pretraining.refine import REFINED
+from stemscribe.pretraining.train import SHARDS
 from stemscribe.provenance import describe, hashes
 from stemscribe.stages import STEMS, run_stage
 from stemscribe.training.thresholds import Excerpt, Listening, choose_thresholds
@@ -26,12 +27,12 @@ MODEL = Path("model")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Write model/: the weights of trained/, and thresholds chosen on the validation songs."""
+    """Write model/: the weights of refined/, and thresholds chosen on the validation songs."""
     if argv:
         raise UsageError(f"this stage takes no argument, not {argv[0]!r}")
     params = load_pretrain_params()
     runtime.settle_torch()
-    model, shards = load_model(TRAINED), ShardReader(SHARDS)
+    model, shards = load_model(REFINED), ShardReader(SHARDS)
     tracks = shards.tracks("validation")
     head = model.config.frame_head
     assert head is not None
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
         stems.append(Listening.of(model, group_programs(group), heard, group == "drums", runtime.device()))
     model.config = replace(model.config, frame_head=choose_thresholds(head, stems))
     chosen = describe({"thresholds": params.thresholds}, hashes(SHARDS / MANIFEST, SHARDS / NOTES))
-    save_model(MODEL, model, {**load_provenance(TRAINED), "thresholds": chosen})
+    save_model(MODEL, model, {**load_provenance(REFINED), "thresholds": chosen})
 
 
 def excerpts(shards: ShardReader, track: ShardTrack, group: str, seconds: float) -> list[Excerpt]:

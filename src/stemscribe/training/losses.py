@@ -23,7 +23,6 @@ from stemscribe.model.yourmt3 import YourMT3
 ONSET_WEIGHT = 3.0  # of a missed onset against a false one
 ACTIVE_WEIGHT = 0.3  # of the active frames against the onsets
 SHIFT_WEIGHT = 1.0  # of an onset's place inside its frame
-VOICE_WEIGHT = 0.3  # of voice or instrument, where something sounds
 ALIGNMENT_WIDTH = 0.7  # frames, standard deviation of the place to listen at
 BUCKET_SHARES = (0.5, 0.375, 0.125)  # of the streams, from the shortest targets to the longest
 
@@ -35,6 +34,7 @@ class LossWeights:
     frames: float
     alignment: float
     shift_smoothing: tuple[float, float, float]
+    voice: float = 0.3  # of voice or instrument, where something sounds, against the onsets
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def batch_losses(model: YourMT3, batch: Batch, weights: LossWeights, with_tokens
     said = None
     if model.frame_head is not None and (weights.frames > 0 or model.config.memory_frames):
         said = model.frames(memory, batch.waveform, batch.channels)
-        frames = frame_loss(said, batch)
+        frames = frame_loss(said, batch, weights.voice)
     if with_tokens:
         guided = weights.alignment > 0 and model.config.memory_positions
         written = model.informed(memory, said)[:, : batch.tokens.shape[1]]
@@ -128,7 +128,7 @@ def token_loss_sum(logits: Tensor, targets: Tensor, smoothing: Sequence[float] =
     return -(torch.where(is_shift, soft, exact) * (targets != vocabulary.PAD)).sum()
 
 
-def frame_loss(logits: FrameLogits, truth: Batch) -> Tensor:
+def frame_loss(logits: FrameLogits, truth: Batch, voice_weight: float) -> Tensor:
     """Of `(B, C, T, 128)` logits: summed over pitches, averaged over frames and channels.
 
     Binary cross-entropy of onset and active; where a note starts the distance of its shift, in frames; where one sounds the
@@ -139,7 +139,7 @@ def frame_loss(logits: FrameLogits, truth: Batch) -> Tensor:
     actives = F.binary_cross_entropy_with_logits(logits.active, truth.active, reduction="none")
     shifts = truth.onset * (logits.shift - truth.shift).abs()
     voices = truth.active * F.binary_cross_entropy_with_logits(logits.voice, truth.voice, reduction="none")
-    parts = onsets + ACTIVE_WEIGHT * actives + SHIFT_WEIGHT * shifts + VOICE_WEIGHT * voices
+    parts = onsets + ACTIVE_WEIGHT * actives + SHIFT_WEIGHT * shifts + voice_weight * voices
     return parts.sum(-1).mean()
 
 
