@@ -72,8 +72,6 @@ def test_frame_loss_asks_for_the_shift_of_onsets_only() -> None:
     heard.onset[0, 0, 1, 60] = 20.0
     right = frame_loss(heard, truth(onset=onset, shift=shift), VOICE)
     assert float(right) == pytest.approx(0.4 / 4, abs=1e-4)  # of four frames
-        0.4 / 4, abs=1e-4
-    )  # of four frames
     assert float(frame_loss(silent_frames(), truth(shift=shift), VOICE)) == pytest.approx(0.0, abs=1e-4)
 
 
