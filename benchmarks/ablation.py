@@ -35,7 +35,7 @@ from stemscribe.executor import map_in_processes
 from stemscribe.model.config import ModelConfig
 from stemscribe.model.yourmt3 import YourMT3
 from stemscribe.pretraining.generalist import GeneralistTraining
-from stemscribe.pretraining.params import TrainParams, load_pretrain_params
+from stemscribe.pretraining.params import ScratchParams, load_pretrain_params
 from stemscribe.pretraining.prepare import PROGRAMS, header
 from stemscribe.stages import STEMS
 from stemscribe.stages.prepare import plan_stem
@@ -50,10 +50,10 @@ class Row:
     """A recipe: what differs from the full one."""
 
     model: Callable[[ModelConfig], ModelConfig] = lambda config: config
-    train: Callable[[TrainParams], TrainParams] = lambda train: train
+    train: Callable[[ScratchParams], ScratchParams] = lambda train: train
 
 
-def with_all_options(train: TrainParams) -> TrainParams:
+def with_all_options(train: ScratchParams) -> ScratchParams:
     """What every row starts from, whichever options the shipped base was taught without: the third base's recipe."""
     mixture = replace(train.mixture, curriculum=0.4)
     smoothing = (0.4, 0.24, 0.06)
@@ -61,7 +61,7 @@ def with_all_options(train: TrainParams) -> TrainParams:
     return replace(train, alignment_weight=0.5, shift_smoothing=smoothing, processes=1)
 
 
-def without_curriculum(train: TrainParams) -> TrainParams:
+def without_curriculum(train: ScratchParams) -> ScratchParams:
     """The mixture of the later steps from the first step on."""
     return replace(train, mixture=replace(train.mixture, single=train.mixture.single_later))
 
@@ -139,7 +139,7 @@ def learn_without(row: str, shards: Path, steps: int, processes: int) -> dict[st
     return {stem: float(trainer.callback_metrics[f"validation/{stem}_{TOKENS}"]) for stem in STEMS}
 
 
-def decoders_part(train: TrainParams, steps: int) -> TrainParams:
+def decoders_part(train: ScratchParams, steps: int) -> ScratchParams:
     """The recipe from the decoder's start on, in fewer steps; what is left of the curriculum keeps its share."""
     left = max(train.mixture.curriculum - train.frames_first, 0.0) / (1 - train.frames_first)
     mixture = replace(train.mixture, curriculum=left)

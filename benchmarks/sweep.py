@@ -30,7 +30,7 @@ from stemscribe.model.config import SMALL, FrameHeadConfig, HarmonicConfig, Mode
 from stemscribe.model.initialisation import initialise
 from stemscribe.model.yourmt3 import YourMT3
 from stemscribe.pretraining.generalist import SHIFTS, GeneralistTraining
-from stemscribe.pretraining.params import TrainParams, load_pretrain_params
+from stemscribe.pretraining.params import ScratchParams, load_pretrain_params
 from stemscribe.stages import STEMS
 from stemscribe.training.curves import quiet
 
@@ -63,7 +63,7 @@ class Row:
     rate: float = 1.0  # of the shipped base's learning rate
     augment: Mapping[str, float] = field(default_factory=dict)
 
-    def train(self, train: TrainParams, steps: int) -> TrainParams:
+    def train(self, train: ScratchParams, steps: int) -> ScratchParams:
         """The recipe of encoder and frame head, shortened."""
         augment = replace(train.augment, **self.augment)
         alone = replace(train, steps=steps, frames_first=1.0, validate_every=steps, processes=1, augment=augment)

@@ -132,7 +132,7 @@ def test_the_table_of_results_refuses_numbers_of_two_runs(scored: Path) -> None:
 
 
 def test_the_card_counts_the_songs_that_were_heard(tmp_path: Path) -> None:
-    scores = {f"validation/{stem}_{head}": 0.5 for stem in STEMS for head in ("tokens", "frames")}
+    scores = {f"validation/{stem}_{heard}": 0.5 for stem in STEMS for heard in ("tokens", "frames", "mix")}
     facts = {
         "params": {"seed": 1, "train": {"batch_size": 2}},
         "training": {"steps": 3, "seconds": 60, "resumed": False},
@@ -144,11 +144,21 @@ def test_the_card_counts_the_songs_that_were_heard(tmp_path: Path) -> None:
     save_model(tmp_path / "silent", small_model(), facts)
     with pytest.raises(DataError, match="lacks 'heard'"):
         tool("base_card").card(tmp_path / "silent")
-    curve = [{"step": 1000, "bass_frames": 0.25}, {"step": 2000, "bass_frames": 0.5, "bass_tokens": 0.125}]
-    save_model(tmp_path / "base", small_model(), {**facts, "heard": ["a1", "b2", "c3"], "curve": curve})
+    curve = [
+        {f"{stem}_frames": 0.25 for stem in STEMS},
+        {f"{stem}_{heard}": 0.5 for stem in STEMS for heard in ("frames", "mix")},
+    ]
+    curve = [{"step": 1000 * number, **point} for number, point in enumerate(curve, start=1)]
+    more = {"params": {"seed": 2, "refine": {"batch_size": 4}}, "training": {"steps": 5, "seconds": 90, "resumed": False}}
+    known = {**facts, **more, "commit": "def", "heard": ["a1", "b2", "c3"], "curve": curve, "before": facts}
+    save_model(tmp_path / "base", small_model(), known)
     card = tool("base_card").card(tmp_path / "base").splitlines()
-    assert "| songs heard | 3 |" in card
-    assert card[-2:] == ["| 1,000 | 0.250 |  |  |  |  |  |  |  |", "| 2,000 | 0.500 |  |  |  | 0.125 |  |  |  |"]
+    rows = {"songs heard": "3", "steps": "3 of 2 segments, then 5 of 4 segments", "time": "2 minutes", "commits": "abc, def"}
+    assert {f"| {name} | {value} |" for name, value in rows.items()} <= set(card)
+    frames, mix = (card.index(f"How it rose: {title}, frames, with the threshold .4 for all.") for title in ("stem", "mix"))
+    quarter, half = (f"{' | '.join([score] * len(STEMS))} |" for score in ("0.250", "0.500"))
+    assert card[frames + 4 : frames + 6] == [f"| 1,000 | {quarter}", f"| 2,000 | {half}"]
+    assert card[mix + 4] == f"| 2,000 | {half}"
 
 
 def test_make_clean_removes_environments_and_unfinished_training_and_nothing_else(tmp_path: Path) -> None:

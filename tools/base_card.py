@@ -17,7 +17,7 @@ from stemscribe.stages.base import SHIPPED
 PAGE = Path("docs/base.md")
 BEGIN, END = "<!-- card -->", "<!-- /card -->"
 GROUPS = {"bass": "bass", "drums": "drums", "vocals": "vocals (voice-like programs, no singing)", "other": "other"}
-HEADS = {"tokens": "tokens (the decoder)", "frames": "frames (the frame head)"}
+HEARD = {"tokens": "stem, tokens", "frames": "stem, frames", "mix": "mix, frames"}
 
 
 def main() -> None:
@@ -39,33 +39,48 @@ def card(folder: Path) -> str:
     """Facts and validation scores as two Markdown tables."""
     model, facts = load_model(folder), load_provenance(folder)
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    training, recipe = _get(facts, "training"), _get(facts, "params", "train")
-    resumed = " by its last process; it was resumed" if _get(training, "resumed") else ""
+    trainings = _trainings(facts)
+    steps = [f"{_get(each, 'training', 'steps'):,} of {_batch(each)} segments" for each in trainings]
+    seconds = sum(_get(each, "training", "seconds") for each in trainings)
+    resumed = any(_get(each, "training", "resumed") for each in trainings)
+    changed = any(_get(each, "uncommitted_changes") for each in trainings)
     rows = {
         "input": f"{model.config.sample_rate / 1000:g} kHz mono, segments of {model.config.segment_samples} samples",
         "output": f"notes on {len(model.channels)} channels; loudness is not told apart",
         "trainable parameters": f"{trainable:,}",
         "file": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB, fp32",
         "songs heard": str(len(_get(facts, "heard"))),
-        "steps": f"{_get(training, 'steps')} of {_get(recipe, 'batch_size')} segments, seed {_get(facts, 'params', 'seed')}",
-        "time": f"{_get(training, 'seconds') / 60:.0f} minutes{resumed}",
-        "commit": f"{_get(facts, 'commit')}{', with uncommitted changes' if _get(facts, 'uncommitted_changes') else ''}",
+        "steps": ", then ".join(steps),
+        "time": f"{seconds / 60:.0f} minutes{' by the last processes; a training was resumed' if resumed else ''}",
+        "commits": ", ".join(_get(each, "commit") for each in trainings) + (", with uncommitted changes" if changed else ""),
         "PyTorch": str(_get(facts, "versions", "torch")),
     }
     scores = _get(facts, "validation")
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), ""]
-    lines += ["Onset F1 on isolated stems of the demo's validation songs, at the last validation:", ""]
+    lines += ["Onset F1 on the demo's validation songs, in its timbres and in mixed ones, at the last validation:", ""]
     lines += [f"| | {' | '.join(GROUPS.values())} |", "|---|---|---|---|---|"]
-    for head, title in HEADS.items():
-        cells = [f"{_get(scores, f'validation/{group}_{head}'):.3f}" for group in GROUPS]
+    for heard, title in HEARD.items():
+        cells = [f"{_get(scores, f'validation/{group}_{heard}'):.3f}" for group in GROUPS]
         lines.append(f"| {title} | {' | '.join(cells)} |")
-    lines += ["", "How they rose, with the threshold .4 for all:", ""]
-    columns = [(group, head) for head in reversed(HEADS) for group in GROUPS]
-    lines += [f"| steps | {' | '.join(f'{group}, {head}' for group, head in columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for point in _get(facts, "curve"):
-        cells = [f"{point[f'{group}_{head}']:.3f}" if f"{group}_{head}" in point else "" for group, head in columns]
-        lines.append(f"| {point['step']:,} | {' | '.join(cells)} |")
+    for heard, title in reversed(HEARD.items()):
+        lines += ["", f"How it rose: {title}, with the threshold .4 for all.", ""]
+        lines += [f"| steps | {' | '.join(GROUPS)} |", "|---" * (len(GROUPS) + 1) + "|"]
+        for point in _get(facts, "curve"):
+            if f"bass_{heard}" in point:
+                cells = [f"{point[f'{group}_{heard}']:.3f}" for group in GROUPS]
+                lines.append(f"| {point['step']:,} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _trainings(facts: Any) -> list[Any]:
+    """The provenances of the trainings that followed each other, the first one first."""
+    return [*(_trainings(facts["before"]) if "before" in facts else []), facts]
+
+
+def _batch(facts: Any) -> int:
+    """Segments of a step, from the only recipe among the parameters."""
+    (recipe,) = (value for value in _get(facts, "params").values() if isinstance(value, dict) and "batch_size" in value)
+    return int(recipe["batch_size"])
 
 
 def _get(facts: Any, *path: str) -> Any:
