@@ -1,14 +1,15 @@
-"""How fast each head reads a stem: specialists on their test tracks, token decoder and frame head side by side.
+"""How fast and how well each head reads a stem: specialists on their test tracks, token decoder and frame head side by side.
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/heads.py                # four stems, two tracks each, one thread
     python benchmarks/heads.py --stems bass --tracks 12 --seconds 60 --threads 2
     python benchmarks/heads.py --full --tracks 1 --seconds 16         # the full model with a frame head, random weights
 
 Needs what `dvc repro` makes: models/<stem> and data/shards/<stem>. Every track is read by both heads, one right after the other
-and in turn first, so both meet the same machine. Speeds are seconds of audio per second of CPU time, medians over tracks and
-repeats. The encoder's part is the time inside `encode`; the rest is the head with everything that makes notes of its answers.
-With `--full` the token decoder stops when the longest true row of a group of segments is written, as a perfect one would. It
-prints Markdown for docs/benchmarks.md.
+and in turn first, so both meet the same machine; the frame head also reads segments that do not overlap. Speeds are seconds of
+audio per second of CPU time, medians over tracks and repeats. The encoder's share is the time inside `encode`; the rest is the
+head with everything that makes notes of its answers. Onset F1 is that of the parts that were read, mean over the tracks. With
+`--full` the token decoder stops when the longest true row of a group of segments is written, as a perfect one would. It prints
+Markdown for docs/benchmarks.md.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import torch
@@ -26,24 +27,19 @@ from torch import Tensor
 from stemscribe.audio import Audio
 from stemscribe.checkpoint import load_model, load_programs
 from stemscribe.config import FRAMES, TOKENS
-from stemscribe.data.shards import ShardReader
+from stemscribe.data.shards import ShardReader, ShardTrack
 from stemscribe.errors import DataError, StemscribeError
 from stemscribe.model import FULL, YourMT3
 from stemscribe.model.config import FrameHeadConfig
+from stemscribe.notes import clip_notes
+from stemscribe.scoring.scorecard import onset_counts
 from stemscribe.stages import STEMS
 from stemscribe.tokenizer import EventTable, Tokenizer
 from stemscribe.transcriber import Transcriber
 
-COLUMNS = (
-    "stem",
-    "channels",
-    "token decoder, x real time",
-    "frame head, x real time",
-    "frame head over token decoder",
-    "both heads at once, x real time",
-    "encoder's share, tokens",
-    "encoder's share, frames",
-)
+COLUMNS = ("stem", "channels", "read by", "x real time", "over the token decoder", "encoder's share", "onset F1")
+APART, BOTH = "frames, no overlap", "both at once"
+TITLES = {TOKENS: "token decoder", FRAMES: "frame head", APART: "frame head, segments apart", BOTH: "both heads at once"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,7 @@ class Reading:
     seconds: float  # of audio
     cpu: float  # seconds
     encoder: float  # seconds of `cpu`
+    found: Any  # what the way of reading returned
 
     @property
     def speed(self) -> float:
@@ -79,8 +76,8 @@ class EncoderClock:
 def read(transcribe: Callable[[Audio], Any], audio: Audio, seconds: float, clock: EncoderClock) -> Reading:
     """Read a recording of `seconds` once."""
     before, encoded = time.process_time(), clock.seconds
-    transcribe(audio)
-    return Reading(seconds, time.process_time() - before, clock.seconds - encoded)
+    found = transcribe(audio)
+    return Reading(seconds, time.process_time() - before, clock.seconds - encoded, found)
 
 
 class Untaught(YourMT3):
@@ -107,8 +104,8 @@ def full_model(shards: ShardReader) -> Untaught:
     return Untaught(channels, int(median(longest))).eval()
 
 
-def measure(stem: str, tracks: int, seconds: float, repeats: int, full: bool) -> list[str]:
-    """One row of the table.
+def measure(stem: str, tracks: int, seconds: float, repeats: int, full: bool) -> list[list[str]]:
+    """The rows of a stem.
 
     Raises:
         CheckpointError: if the model is missing or broken.
@@ -123,28 +120,42 @@ def measure(stem: str, tracks: int, seconds: float, repeats: int, full: bool) ->
         model, programs = load_model(folder), load_programs(folder)
     clock = EncoderClock(model)
     by_tokens, by_frames = (Transcriber(model, programs, head) for head in (TOKENS, FRAMES))
-    ways = {TOKENS: by_tokens.transcribe, FRAMES: by_frames.transcribe, "both": by_tokens.transcribe_by_head}
+    apart = Transcriber(model, programs, FRAMES, overlap=False)
+    ways: dict[str, Callable[[Audio], Any]] = {
+        TOKENS: by_tokens.transcribe,
+        FRAMES: by_frames.transcribe,
+        APART: apart.transcribe,
+        BOTH: by_tokens.transcribe_by_head,
+    }
     sounding = [track for track in shards.tracks("test") if track.sources][:tracks]
     if not sounding:
         raise DataError(f"no test track plays {stem}; choose a larger corpus")
     recordings = [shards.audio(track, 0, min(track.samples, int(seconds * shards.sample_rate))) for track in sounding]
     for transcribe in ways.values():  # warm: allocator, threads, FFT plans
         transcribe(recordings[0][: 4 * shards.sample_rate])
-    found: dict[str, list[Reading]] = {way: [] for way in ways}
+    readings: dict[str, list[Reading]] = {way: [] for way in ways}
     order = list(ways)
     for audio in recordings * repeats:
         for way in order:
-            found[way].append(read(ways[way], audio, len(audio) / shards.sample_rate, clock))
+            readings[way].append(read(ways[way], audio, len(audio) / shards.sample_rate, clock))
         order = [*order[1:], order[0]]
-    ratio = median(frames.speed / tokens.speed for frames, tokens in zip(found[FRAMES], found[TOKENS], strict=True))
-    return [
-        stem,
-        str(len(by_tokens.channels)),
-        *(f"{median(reading.speed for reading in found[head]):.1f}" for head in (TOKENS, FRAMES)),
-        f"{ratio:.1f}",
-        f"{median(reading.speed for reading in found['both']):.1f}",
-        *(f"{median(reading.encoder / reading.cpu for reading in found[head]):.0%}" for head in (TOKENS, FRAMES)),
-    ]
+    rows = []
+    for way, each in readings.items():
+        ratio = median(one.speed / other.speed for one, other in zip(each, readings[TOKENS], strict=True))
+        speed, share = median(reading.speed for reading in each), median(reading.encoder / reading.cpu for reading in each)
+        accuracy = "" if full or way == BOTH else f"{onset_f1(shards, sounding, each, stem == 'drums'):.3f}"
+        channels = str(len(by_tokens.channels))
+        rows.append([stem, channels, TITLES[way], f"{speed:.1f}", f"{ratio:.1f}", f"{share:.0%}", accuracy])
+    return rows
+
+
+def onset_f1(shards: ShardReader, tracks: Sequence[ShardTrack], readings: Sequence[Reading], drums: bool) -> float:
+    """Mean over the tracks, of which each was read once before any was read again."""
+    scores = []
+    for track, reading in zip(tracks, readings, strict=False):
+        truth = clip_notes(shards.notes(track), reading.seconds)
+        scores.append(onset_counts(truth, list(reading.found.notes), drums).f1)
+    return mean(scores)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -163,7 +174,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in (COLUMNS, ["---"] * len(COLUMNS)):
         print(f"| {' | '.join(row)} |", flush=True)
     for stem in chosen.stems:
-        print(f"| {' | '.join(measure(stem, chosen.tracks, chosen.seconds, chosen.repeats, chosen.full))} |", flush=True)
+        for row in measure(stem, chosen.tracks, chosen.seconds, chosen.repeats, chosen.full):
+            print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
     python peers/compare.py --peers                  # none: base and specialists only
 
 Everybody is a runner with the same arguments (audio folder in, notes and times out), started in its own environment, one
-after the other. Notes stay in work/peers/<corpus>/notes/<who>/<part>, the page is peers/results.md.
+after the other. Notes stay in work/peers/<corpus>/notes/<who>/<part>, the page is peers/results.md, and its
+figures are peers/results.json.
 """
 
 import argparse
@@ -23,10 +24,10 @@ from pathlib import Path
 from environments import PEERS, python_of
 from recordings import MIX, SHARDS, Part, corpus_of, record, shards_of_tracks
 from scores import Result, read_heard, scored
-from table import Contest, page
+from table import Contest, figures, page
 
 from stemscribe import progress, runtime
-from stemscribe.atomic import atomic_file
+from stemscribe.atomic import atomic_file, write_json
 from stemscribe.config import HEADS, TOKENS, load_params
 from stemscribe.errors import DataError, StemscribeError, UsageError
 from stemscribe.scoring.notes import Tolerances
@@ -90,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     with atomic_file(options.output) as partial:
         partial.write_text(page(contest), encoding="utf-8")
+    write_json(options.output.with_suffix(".json"), figures(contest))
     print(page(contest))
     print(f"written to {options.output}; the notes are in {work / 'notes'}", file=sys.stderr)
 
@@ -104,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", type=Path, default=Path("models"), help="folder with base, bass, drums, vocals and other")
     parser.add_argument("--device", default="cpu", help="cpu or cuda, for everybody but Basic Pitch, which stays on the cpu")
     parser.add_argument("--work", type=Path, default=Path("work/peers"), help="where audio and notes are kept")
-    parser.add_argument("--output", type=Path, default=HERE / "results.md", help="the page")
+    parser.add_argument("--output", type=Path, default=HERE / "results.md", help="the page; its figures go beside it, as .json")
     parser.add_argument("--title", default="Peers", help="heading of the page")
     parser.add_argument("--corpus", help="what is heard, in words, for the page")
     parser.add_argument("--command", help="what the page says that it was made by")

@@ -1,8 +1,9 @@
-"""The page that a comparison ends in: scores, paired differences and speed, as Markdown."""
+"""What a comparison ends in: a page of scores, paired differences and speed, as Markdown, and its figures for other tables."""
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from recordings import MIX, Part
 from scores import Result, difference, heard_once, interval, scored
@@ -32,6 +33,48 @@ class Contest:
     draws: int
     seed: int
     tolerances: Tolerances = STANDARD
+
+
+def figures(contest: Contest) -> dict[str, Any]:
+    """The scores and differences of the page, for JSON.
+
+    Returns:
+        `command`, `corpus`, `tracks` (part -> how many), `f1` (who -> part -> score -> mean and half_width of the 95 %
+        interval), `differences` (of each pair `one`, `minus` and, by part and score, mean, low and high).
+    """
+
+    def described(found: Interval, *names: str) -> dict[str, float]:
+        return {name: round(getattr(found, name), 4) for name in ("mean", *names)}
+
+    def differences(one: Mapping[str, Result], other: Mapping[str, Result]) -> dict[str, Any]:
+        scores = {part: [score for score in one[part].f1 if score in other[part].f1] for part in one if part in other}
+        return {
+            part: {
+                score: described(difference(one[part], other[part], score, contest.draws, contest.seed), "low", "high")
+                for score in each
+            }
+            for part, each in scores.items()
+        }
+
+    return {
+        "command": contest.command,
+        "corpus": contest.corpus,
+        "tracks": {name: len(part.tracks) for name, part in contest.parts.items()},
+        "f1": {
+            who: {
+                part: {
+                    score: described(interval(values, contest.draws, contest.seed), "half_width")
+                    for score, values in result.f1.items()
+                }
+                for part, result in results.items()
+            }
+            for who, results in contest.results.items()
+        },
+        "differences": [
+            {"one": one, "minus": other, **differences(contest.results[one], contest.results[other])}
+            for one, other in contest.pairs
+        ],
+    }
 
 
 def page(contest: Contest) -> str:

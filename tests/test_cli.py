@@ -15,7 +15,7 @@ from stemscribe.audio import write_flac
 from stemscribe.checkpoint import save_model
 from stemscribe.cli import STAGES, STEM_STAGES, main
 from stemscribe.midi import read_midi, write_midi
-from tiny_model import small_model
+from tiny_model import small_model, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,7 @@ def test_help_does_not_wait_for_heavy_libraries() -> None:
         (["transcribe", "a.wav", "b.wav"], "unexpected extra argument"),
         (["transcribe", "--decode", "notes", "a.wav"], "--decode is 'notes'; give tokens or frames"),
         (["transcribe", "--int8", "--decode", "frames", "a.wav"], "--int8 is for the token decoder"),
+        (["transcribe", "--no-overlap", "--decode", "tokens", "a.wav"], "--no-overlap is for the frame head"),
         (["finetune"], "name one stem, not 0; stems are bass, drums, vocals, other"),
         (["finetune", "bas"], "no stem 'bas' in params.yaml; stems are bass, drums, vocals, other"),
         (["predict", "bass", "drums"], "name one stem, not 2; stems are base, bass"),
@@ -131,6 +132,21 @@ def test_a_midi_file_that_is_there_is_replaced_only_by_name(
     assert "is there already" in err
     assert run(capsys, "transcribe", song, "--model", bass_model, "--output", score)[0] == 0
     assert read_midi(score) is not None
+
+
+def test_a_head_that_a_model_lacks_is_refused_before_it_listens(
+    capsys: pytest.CaptureFixture[str], song: Path, tmp_path: Path
+) -> None:
+    save_model(tmp_path / "plain", tiny_model(), {})
+    for options, expected in (
+        (["--decode", "frames"], "this model has no frame head; decode tokens"),
+        (["--no-overlap"], "--no-overlap is for the frame head, and"),
+    ):
+        code, out, err = run(capsys, "transcribe", song, "--model", tmp_path / "plain", *options)
+        assert (code, out) == (2, "")
+        assert expected in err
+        assert len(err.splitlines()) == 1
+    assert not song.with_suffix(".mid").exists()
 
 
 def test_what_is_missing_is_one_line_and_exit_code_1(

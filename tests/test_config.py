@@ -111,3 +111,10 @@ def test_a_stage_sees_only_what_it_declared(params_file: Path) -> None:
         with pytest.raises(LookupError, match="without declaring it"):
             peek()
     assert "drums" not in params.stems
+    assert load_params(("predict.decode",), params_file).predict.decode == "frames"
+    for reads, complaint in (
+        (("predict.decode",), "without declaring it"),
+        (("predict.decod",), "no field 'decod' in predict"),
+    ):
+        with pytest.raises(LookupError, match=complaint):
+            bool(load_params(reads, params_file).predict.overlap)

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import networkx
 import pytest
 
 from scored_project import write_project
 from stemscribe import runtime
+from stemscribe.atomic import write_json
 from stemscribe.checkpoint import save_model
 from stemscribe.errors import DataError
 from stemscribe.stages import STEMS, evaluate
@@ -106,7 +108,30 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for stem in STEMS:
         evaluate.main([stem])
     shutil.copy(REPOSITORY / "README.md", tmp_path)
+    for name in ("peers/results.json", "benchmarks/out_of_domain.json"):
+        write_json(tmp_path / name, figures())
     return tmp_path
+
+
+def figures() -> dict[str, Any]:
+    """As `make peers` leaves them, of a peer that knows no drums, and of ours."""
+
+    def scores(mean: float, second: str) -> dict[str, Any]:
+        return {name: {"mean": mean, "half_width": 0.01} for name in ("onset", second)}
+
+    seconds = {stem: "five_class" if stem == "drums" else "onset_offset" for stem in STEMS}
+    ours = {stem: scores(0.75, second) for stem, second in seconds.items()}
+    readers = [f"{who}, {head}" for who in ("base", "specialist") for head in ("tokens", "frames")]
+    gain = {"mean": 0.1, "low": 0.05, "high": 0.15}
+    return {
+        "command": "make peers",
+        "corpus": "four songs",
+        "f1": {"Peer": {"bass": scores(0.5, "onset_offset")}, **dict.fromkeys(readers, ours)},
+        "differences": [
+            {"one": f"specialist, {head}", "minus": f"base, {head}", **{stem: {"onset": gain} for stem in STEMS}}
+            for head in ("tokens", "frames")
+        ],
+    }
 
 
 def test_the_table_of_results_is_what_was_measured(scored: Path) -> None:
@@ -119,9 +144,26 @@ def test_the_table_of_results_is_what_was_measured(scored: Path) -> None:
     assert f"{metrics['delta_vs_base']:+.3f} (" in row
     assert "vocals (voice-like programs, no singing)" in text
     assert "simulated bleed (-12 dB)" in text
-    assert text.split("<!-- /results -->")[1] == README.split("<!-- /results -->")[1]
+    assert text.split("<!-- /peers -->")[1] == README.split("<!-- /peers -->")[1]
     readme_table.main()
     assert (scored / "README.md").read_text(encoding="utf-8") == text
+
+
+def test_other_transcribers_stand_in_a_table_of_their_own(scored: Path) -> None:
+    readme_table = tool("readme_table")
+    readme_table.main()
+    text = (scored / "README.md").read_text(encoding="utf-8").split("<!-- peers -->")[1].split("<!-- /peers -->")[0]
+    plus_minus, nothing = "\N{PLUS-MINUS SIGN}", "\N{EN DASH}"
+    assert f"| demo | Peer | 0.500 {plus_minus} 0.010, 0.500 | {nothing} | {nothing} | {nothing} |" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("| out of domain |")]
+    assert "| Peer |" in row
+    gain = " | ".join(["**+0.100 (+0.050 to +0.150)**"] * len(STEMS))
+    assert text.count(f"|  | specialist minus base | {gain} |") == 2
+    assert text.count(" frames |") + text.count(" tokens |") == 4  # base and specialist, by one head
+    assert "Demo: four songs (`make peers`)." in " ".join(text.split())
+    (scored / "peers/results.json").write_text("{}")
+    with pytest.raises(DataError, match=r"results\.json is broken or lacks 'f1'; run `make peers`"):
+        readme_table.main()
 
 
 def test_the_table_of_results_refuses_numbers_of_two_runs(scored: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemscribe.model import FULL, SMALL, FrameLogits, FrameReader, Middle, ModelConfig, YourMT3
+from stemscribe.model import FULL, SMALL, FrameLogits, FrameReader, ModelConfig, ReadFrames, YourMT3
 from stemscribe.model.config import FrameHeadConfig
 from stemscribe.model.frame_head import UNISON_FRAMES, onset_thresholds, without_echoes
 from tiny_model import noise, small_model
@@ -214,7 +214,7 @@ def test_it_does_not_matter_in_which_stretches_frames_are_fed(cells: list, stret
 
 @pytest.mark.parametrize("config", [SMALL, FULL], ids=["small", "full"])
 def test_the_middles_of_overlapping_segments_follow_each_other_within_a_hop(config: ModelConfig):
-    middle = Middle.of(config)
+    middle = ReadFrames.middle(config)
     seconds = middle.seconds(np.arange(4.0 * middle.count))
     steps = np.diff(seconds) * config.sample_rate
     assert (steps > 0).all()
@@ -226,7 +226,7 @@ def test_the_middles_of_overlapping_segments_follow_each_other_within_a_hop(conf
 
 @pytest.mark.parametrize("config", [SMALL, FULL], ids=["small", "full"])
 def test_time_runs_on_where_a_segment_takes_over(config: ModelConfig):
-    middle = Middle.of(config)
+    middle = ReadFrames.middle(config)
     border = float(middle.count)
     times = middle.seconds(np.array([border - 1, border - 0.4, border, border + 0.5]))
     assert times[0] < times[2] < times[3]
@@ -242,7 +242,7 @@ def test_nothing_may_come_first():
 
 
 def test_the_middle_of_each_segment_is_taken():
-    middle = Middle.of(SMALL)
+    middle = ReadFrames.middle(SMALL)
     numbers = torch.arange(3 * 82).view(3, 1, 82, 1).expand(3, 2, 82, 128)
     kept = middle.take(FrameLogits(*[numbers] * 4)).onset
     assert kept.shape == (2, 3 * middle.count, 128)

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -135,6 +136,19 @@ def test_the_page_shows_scores_differences_and_speed(tmp_path: Path) -> None:
     assert max(len(line) for line in text.splitlines() if not line.startswith("|")) <= table.LINE
 
 
+def test_the_figures_are_those_of_the_page(tmp_path: Path) -> None:
+    figures = table.figures(contest(tmp_path))
+    assert figures["tracks"] == {"bass": 3, "drums": 1}
+    assert figures["f1"]["Peer"] == {
+        "bass": {score: {"mean": pytest.approx(2 / 3, abs=1e-4), "half_width": 0} for score in ("onset", "onset_offset")}
+    }
+    third = pytest.approx(1 / 3, abs=1e-4)
+    (pair,) = figures["differences"]
+    assert (pair["one"], pair["minus"]) == ("specialist, tokens", "Peer")
+    assert pair["bass"]["onset"] == {"mean": third, "low": third, "high": third}
+    assert "drums" not in pair
+
+
 def test_before_make_repro_the_way_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "params.yaml").write_text(PARAMS.read_text())
     monkeypatch.chdir(tmp_path)
@@ -242,6 +256,8 @@ def test_a_comparison_from_shards_to_page(tmp_path: Path, monkeypatch: pytest.Mo
     compare.main(["--peers", "--output", "page.md"])
     # of 32 notes the first is found in the first track; the others begin 10 ms later each
     assert "| base, tokens | 0.061 " in (project / "page.md").read_text()
+    figures = json.loads((project / "page.json").read_text())
+    assert figures["f1"]["base, tokens"]["bass"]["onset"]["mean"] == pytest.approx(0.061, abs=0.001)
     with (project / "work/peers/demo/notes/base-tokens/bass/notes.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == len(TRACKS)
 

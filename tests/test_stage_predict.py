@@ -9,6 +9,7 @@ import torch
 
 from shard_band import SECONDS, write_band
 from stemscribe.checkpoint import save_model
+from stemscribe.config import PredictParams
 from stemscribe.data.shards import ShardReader
 from stemscribe.errors import UsageError
 from stemscribe.midi import read_midi
@@ -48,12 +49,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_each_head_has_a_folder_and_equal_notes_give_equal_bytes(shards: ShardReader, eager: Path, tmp_path: Path) -> None:
     for decode in ("tokens", "frames"):  # the headline's head is no matter of the prediction
-        predict([Condition(eager, shards.folder, BASS, tmp_path / decode)], decode)
+        predict([Condition(eager, shards.folder, BASS, tmp_path / decode)], PredictParams(decode, overlap=True))
     written = contents(tmp_path / "tokens")
     assert list(written) == [
         f"{head}/{name}" for head in ("frames", "tokens") for name in ("midi/Track00004.mid", "notes.npz", "summary.json")
     ]
     assert contents(tmp_path / "frames") == written
+    predict([Condition(eager, shards.folder, BASS, tmp_path / "apart")], PredictParams("frames", overlap=False))
+    apart = contents(tmp_path / "apart")
+    changed = {name.split("/")[0] for name in apart if apart[name] != written[name]}
+    assert changed == {"frames"}
     notes = load_notes(tmp_path / "tokens/frames/notes.npz")["Track00004"]
     assert len(notes) == len(read_midi(tmp_path / "tokens/frames/midi/Track00004.mid")) > 0
     for head in ("tokens", "frames"):
@@ -66,10 +71,10 @@ def test_a_model_without_a_frame_head_is_read_by_its_tokens_alone(shards: ShardR
     model.load_state_dict(small_model([4]).state_dict(), strict=False)
     folder = tmp_path / "plain"
     save_model(folder, model, {}, BASS)
-    predict([Condition(folder, shards.folder, BASS, tmp_path / "stem")], "tokens")
+    predict([Condition(folder, shards.folder, BASS, tmp_path / "stem")], PredictParams("tokens", overlap=True))
     assert [path.name for path in (tmp_path / "stem").iterdir()] == ["tokens"]
     with pytest.raises(UsageError, match="this model has no frame head; decode tokens"):
-        predict([Condition(folder, shards.folder, BASS, tmp_path / "other")], "frames")
+        predict([Condition(folder, shards.folder, BASS, tmp_path / "other")], PredictParams("frames", overlap=True))
     assert not (tmp_path / "other").exists()
 
 
@@ -81,6 +86,6 @@ def test_several_processes_find_what_one_finds(
     for workers in ("1", "2"):
         monkeypatch.setenv("STEMSCRIBE_WORKERS", workers)
         heard = [Condition(eager, shards.folder, BASS, tmp_path / workers / name) for name in ("stem", "separated")]
-        predict(heard, "frames")
+        predict(heard, PredictParams("frames", overlap=True))
     assert contents(tmp_path / "2") == contents(tmp_path / "1")
     assert len(contents(tmp_path / "1")) == 12

@@ -9,7 +9,7 @@ import torch
 
 from music import drum, note
 from stemscribe.audio import SAMPLE_RATE, Audio
-from stemscribe.model import SMALL, FrameLogits, Middle, YourMT3
+from stemscribe.model import SMALL, FrameLogits, ReadFrames, YourMT3
 from stemscribe.model.config import FrameHeadConfig
 from stemscribe.model.frame_head import onset_thresholds
 from stemscribe.notes import DRUM_PROGRAM
@@ -35,7 +35,7 @@ def heard(true: float, false: float, held: float, rest: float) -> FrameLogits:
     Notes sound with probability `held` while they last, and with `rest` for half a second more.
     """
     chunks = 2 * -(-len(SILENCE) // SMALL.segment_samples) + 1
-    middle = Middle.of(SMALL)
+    middle = ReadFrames.middle(SMALL)
     seconds = middle.seconds(np.arange(float(chunks * middle.count))) - SMALL.segment_samples / 2 / SAMPLE_RATE
     onset, active = (torch.full((1, len(seconds), 128), 0.01) for _ in range(2))
     for each in TUNE:
@@ -98,7 +98,9 @@ def test_a_drum_that_is_heard_less_surely_has_a_threshold_of_its_own(monkeypatch
 
     def heard_drums(self: Transcriber, audio: Audio) -> FrameLogits:
         frames = heard(true=0.01, false=0.01, held=0.01, rest=0.01)
-        seconds = Middle.of(SMALL).seconds(np.arange(float(frames.onset.shape[1]))) - SMALL.segment_samples / 2 / SAMPLE_RATE
+        seconds = (
+            ReadFrames.middle(SMALL).seconds(np.arange(float(frames.onset.shape[1]))) - SMALL.segment_samples / 2 / SAMPLE_RATE
+        )
         for hit in hits:
             frames.onset[0, np.searchsorted(seconds, hit.onset), hit.pitch] = 2.0 if hit.pitch == 36 else -1.0  # .88, .27
             frames.onset[0, np.searchsorted(seconds, hit.onset + 0.06), 36] = -0.5  # .38, an echo of both in the kick

@@ -190,18 +190,28 @@ def clicks(waveform: Tensor) -> FrameLogits:
     return FrameLogits(onset, active, shift, voice)
 
 
+@pytest.mark.parametrize("overlap", [True, False])
 @pytest.mark.parametrize("seconds", [0.5, 2.0, 2.1, 4.0, 6.2])
-def test_frames_are_read_in_time_wherever_they_lie(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_are_read_in_time_wherever_they_lie(seconds: float, overlap: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Reader([])
     monkeypatch.setattr(model, "frames", lambda memory, waveform, channels: clicks(waveform))
     audio = silence(seconds)
     onsets = np.arange(0.0, seconds - 0.25, 0.3137)
     audio[np.round(onsets * SAMPLE_RATE).astype(int)] = 0.5
     audio[np.round((onsets + 0.2) * SAMPLE_RATE).astype(int)] = -0.5
-    found = Transcriber(model, [33], "frames").transcribe(audio).notes
+    found = Transcriber(model, [33], "frames", overlap=overlap).transcribe(audio).notes
     assert [each.onset for each in found] == pytest.approx(onsets.tolist(), abs=0.002)
     assert [each.offset for each in found] == pytest.approx((onsets + 0.2).tolist(), abs=0.026)
     assert {(each.pitch, each.program) for each in found} == {(50, 33)}
+
+
+def test_without_overlap_every_segment_is_heard_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Reader([])
+    monkeypatch.setattr(model, "frames", lambda memory, waveform, channels: clicks(waveform))
+    for overlap, segments in ((True, 2 * 3 + 1), (False, 3)):
+        model.heard.clear()
+        Transcriber(model, [33], "frames", overlap=overlap).transcribe(silence(5.0))
+        assert sum(len(part) for part in model.heard) == segments
 
 
 def test_one_encoding_serves_both_heads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,11 @@
-"""Write the results of the last run between the markers `<!-- results -->` and `<!-- /results -->` of README.md.
+"""Write the results of the last runs between the markers `<!-- results -->` and `<!-- peers -->` and their ends in README.md.
 
     python tools/readme_table.py
 
 Every number comes from plots/<stem>/conditions.csv, a row for each head by which the models were read. The headline's head
 stands first and must agree with metrics/<stem>.json. What "separated" means comes from data/separated/<stem>/manifest.json.
-Nothing is rounded twice and nothing is left out: a missing file or condition is an error.
+Nothing is rounded twice and nothing is left out: a missing file or condition is an error. The second table is made of the
+figures that `make peers` and benchmarks/out_of_domain.py left beside their pages; it names the commands.
 """
 
 import csv
@@ -21,9 +22,12 @@ from stemscribe.scoring.conditions import BASE_MIX, BASE_STEM, HEAD_TITLES, HEAD
 from stemscribe.stages import STEMS
 
 README = Path("README.md")
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
+OTHER_SONGS = {"demo": Path("peers/results.json"), "out of domain": Path("benchmarks/out_of_domain.json")}
+WAYS_OUT = {"demo": "run `make peers`", "out of domain": "run `python benchmarks/out_of_domain.py`"}
+SECOND_SCORES = {"drums": "five_class"}  # the others': onset+offset
 LINE = 126  # characters
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+NOTHING = "\N{EN DASH}"
 LABELS = {"vocals": "vocals (voice-like programs, no singing)"}
 COLUMNS = (
     "stem",
@@ -47,12 +51,52 @@ def main() -> None:
         DataError: if a file is missing, broken or from another run, or README.md lacks the markers.
     """
     text = README.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise DataError(f"{README} lacks {BEGIN} or {END}; restore it with `git checkout {README}`")
+    for marker, block in (("results", table()), ("peers", other_transcribers())):
+        begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
+        before, found, rest = text.partition(begin)
+        _, found_end, after = rest.partition(end)
+        if not found or not found_end:
+            raise DataError(f"{README} lacks {begin} or {end}; restore it with `git checkout {README}`")
+        text = f"{before}{begin}\n{block}\n{end}{after}"
     with atomic_file(README) as partial:
-        partial.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
+
+
+def other_transcribers() -> str:
+    """Everybody on true stems, ours by the head of the headline, on the demo's test songs and out of domain, as Markdown."""
+    head = next(iter(_by_head(Path("plots") / STEMS[0] / "conditions.csv")))
+    rows = [["songs", "read by", *(LABELS.get(stem, stem) for stem in STEMS)], ["---"] * (2 + len(STEMS))]
+    sentences = []
+    for songs, path in OTHER_SONGS.items():
+        figures = _object(path)
+        try:
+            readers = {
+                who: [_figures(scores[stem], stem) if stem in scores else NOTHING for stem in STEMS]
+                for who, scores in figures["f1"].items()
+                if ", " not in who or who.endswith(f", {head}")
+            }
+            ours = [f"specialist, {head}", f"base, {head}"]
+            (own,) = (pair for pair in figures["differences"] if [pair["one"], pair["minus"]] == ours)
+            readers["specialist minus base"] = [_gain(own[stem]["onset"]) for stem in STEMS]
+            sentences.append(f"{songs[:1].upper()}{songs[1:]}: {figures['corpus']} (`{figures['command']}`).")
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path} is broken or lacks {error}; {WAYS_OUT[songs]}") from None
+        rows += [[songs if who == next(iter(readers)) else "", who, *cells] for who, cells in readers.items()]
+    caption = (
+        f"On true stems: onset F1 {PLUS_MINUS} half of its 95 % interval over the songs, then onset+offset F1, of drums onset "
+        f"F1 by five classes. Differences are paired by song, in brackets their 95 % interval. {' '.join(sentences)}"
+    )
+    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", *textwrap.wrap(caption, LINE)])
+
+
+def _figures(scores: Mapping[str, Mapping[str, float]], stem: str) -> str:
+    onset, second = scores["onset"], scores[SECOND_SCORES.get(stem, "onset_offset")]
+    return f"{onset['mean']:.3f} {PLUS_MINUS} {onset['half_width']:.3f}, {second['mean']:.3f}"
+
+
+def _gain(found: Mapping[str, float]) -> str:
+    text = f"{found['mean']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
+    return f"**{text}**" if found["low"] > 0 else text
 
 
 def table() -> str:

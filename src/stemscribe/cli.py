@@ -92,6 +92,9 @@ def transcribe(
     int8: Annotated[
         bool, typer.Option("--int8", help="quantise the token decoder: faster on CPUs, some notes differ (docs/model.md)")
     ] = False,
+    no_overlap: Annotated[
+        bool, typer.Option("--no-overlap", help="the frame head hears half as much: faster, some notes at borders differ")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the notes as JSON")] = False,
 ) -> None:
     """Write the notes of a recording as MIDI, with one or several models."""
@@ -107,6 +110,8 @@ def transcribe(
         raise UsageError(f"--decode is {decode!r}; give tokens or frames")
     if int8 and decode == FRAMES:
         raise UsageError("--int8 is for the token decoder; leave it out, or decode tokens")
+    if no_overlap and (int8 or decode == TOKENS):
+        raise UsageError("--no-overlap is for the frame head; leave it out, or decode frames")
     runtime.settle_torch()
     folders = model or _specialists()
     target = output or audio.with_suffix(".mid")
@@ -121,7 +126,10 @@ def transcribe(
     for folder in folders:
         network = load_model(folder)
         head = decode or (FRAMES if network.frame_head is not None and not int8 else TOKENS)
-        found = Transcriber(network, load_programs(folder), head, runtime.device(), int8).transcribe(recording).notes
+        if no_overlap and head == TOKENS:
+            raise UsageError(f"--no-overlap is for the frame head, and {folder} has none; leave it out")
+        listener = Transcriber(network, load_programs(folder), head, runtime.device(), int8, not no_overlap)
+        found = listener.transcribe(recording).notes
         print(f"{folder}: {len(found)} notes ({head})", file=sys.stderr)
         notes.extend(found)
     notes = clean_notes(notes)

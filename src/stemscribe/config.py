@@ -13,7 +13,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -133,6 +133,7 @@ class PredictParams:
     """Which of the `HEADS` the headline speaks of; the other is predicted and scored beside it."""
 
     decode: str
+    overlap: bool  # whether the frame head hears test songs in segments that overlap by half
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,8 @@ def load_params(reads: Iterable[str], path: str | Path = "params.yaml") -> Param
     """Read and check all of params.yaml, and show only what was asked for.
 
     Args:
-        reads: dotted names as in dvc.yaml: a section (`evaluate`), a stem (`stems.bass`) or one field of it
-            (`stems.bass.programs`).
+        reads: dotted names as in dvc.yaml: a section (`evaluate`) or one field of it (`predict.decode`), a stem
+            (`stems.bass`) or one field of it (`stems.bass.programs`).
         path: the parameter file.
     Raises:
         UsageError: if the file is unreadable, or a key is missing, unknown or of the wrong kind.
@@ -354,17 +355,32 @@ def _check(params: Params, where: str) -> Params:
 
 
 def _restrict(params: Params, reads: tuple[str, ...], where: str) -> Params:
-    sections = {name for name in reads if not name.startswith("stems.")}
-    unknown = sections - {field.name for field in dataclasses.fields(params)}
+    wanted: dict[str, list[str]] = {}  # section -> the only fields of it, none for all
+    for name in reads:
+        section, *fields = name.split(".")
+        wanted.setdefault(section, []).extend(fields)
+    unknown = set(wanted) - {field.name for field in dataclasses.fields(params)}
     if unknown:
         raise LookupError(f"no section {sorted(unknown)[0]!r} in {where}")
     shown: dict[str, Any] = {
-        field.name: getattr(params, field.name) if field.name in sections else _Undeclared(field.name)
+        field.name: getattr(params, field.name) if field.name in wanted else _Undeclared(field.name)
         for field in dataclasses.fields(params)
     }
-    if "stems" not in sections:
+    for section, fields in wanted.items():
+        if fields and section != "stems":
+            shown[section] = _restrict_fields(shown[section], fields, section)
+    if "stems" not in reads:
         shown["stems"] = types.MappingProxyType(_restrict_stems(params.stems, reads, where))
     return Params(**shown)
+
+
+def _restrict_fields(section: Any, fields: Sequence[str], name: str) -> Any:
+    known = [field.name for field in dataclasses.fields(section)]
+    if unknown := set(fields) - set(known):
+        raise LookupError(f"no field {sorted(unknown)[0]!r} in {name}")
+    return type(section)(
+        **{each: getattr(section, each) if each in fields else _Undeclared(f"{name}.{each}") for each in known}
+    )
 
 
 def _restrict_stems(stems: Mapping[str, StemParams], reads: tuple[str, ...], where: str) -> dict[str, Any]:

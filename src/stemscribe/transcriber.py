@@ -8,8 +8,9 @@ head, which needs no such loop. The promise: however many heads read a recording
 notes are those that it would find alone.
 
 The decoder's segments do not overlap (YourMT3+); a note that crosses a border is carried by the next segment's tie section. The
-frame head also hears the segments that lie between them, and only the middle of each is read. It knows channels and tells
-voices from instruments, but knows no programs: its notes bear the one that is most typical of the stem on their channel.
+frame head also hears the segments that lie between them, and only the middle of each is read, unless `overlap` is off: then
+it hears half as much, and borders cost notes. It knows channels and tells voices from instruments, but knows no programs: its
+notes bear the one that is most typical of the stem on their channel.
 """
 
 from collections import Counter
@@ -28,7 +29,7 @@ from stemscribe.config import FRAMES, HEADS, TOKENS
 from stemscribe.errors import DataError, UsageError
 from stemscribe.memory import memory_for
 from stemscribe.model.config import FrameHeadConfig
-from stemscribe.model.frame_head import FrameLogits, FrameReader, Middle, onset_thresholds, without_echoes
+from stemscribe.model.frame_head import FrameLogits, FrameReader, ReadFrames, onset_thresholds, without_echoes
 from stemscribe.model.projection import check_int8
 from stemscribe.model.yourmt3 import YourMT3
 from stemscribe.notes import DRUM_PROGRAM, Note, clean_notes, clip_notes
@@ -55,6 +56,7 @@ class Transcriber:
         decode: the head that `transcribe` reads: `tokens` or `frames`.
         device: where to move the model; it stays where it is, if not given.
         int8: quantise the token decoder: faster on CPUs, and some tokens differ (docs/model.md).
+        overlap: whether the frame head hears segments that overlap by half; the token decoder never does.
 
     Raises:
         UsageError: if no program has a channel, the model lacks one of the channels or the head, or int8 is no choice.
@@ -67,6 +69,7 @@ class Transcriber:
         decode: str = TOKENS,
         device: str | None = None,
         int8: bool = False,
+        overlap: bool = True,
     ) -> None:
         wanted = range(DRUM_PROGRAM + 1) if programs is None else tuple(programs)
         self.channels = vocabulary.channels_of(wanted)
@@ -91,6 +94,8 @@ class Transcriber:
         self._drums = [row for row, channel in enumerate(self.channels) if channel == vocabulary.channel_of(DRUM_PROGRAM)]
         self._decode = decode
         config = model.config
+        self._overlap = overlap
+        self._read_frames = ReadFrames.middle(config) if overlap else ReadFrames.whole(config)
         self._tokenizer = Tokenizer(config.segment_samples, config.sample_rate, config.max_length)
 
     def transcribe(self, audio: Audio) -> Transcription:
@@ -205,7 +210,7 @@ class Transcriber:
 
     def _frames(self, said: FrameLogits, between: Tensor) -> FrameLogits:
         """The frames to read, `(C, T, 128)`, of what was said of segments, and of the segments `(b, N)` between them."""
-        return Middle.of(self._model.config).take(_in_turn(self._said(between), said))
+        return self._read_frames.take(_in_turn(self._said(between), said) if self._overlap else said)
 
     def _groups(self, audio: Audio) -> Iterable[tuple[Tensor, Tensor]]:
         """Consecutive segments `(b, N)`, and in turn with them those that begin half a segment before each, in groups.
@@ -262,11 +267,11 @@ class Transcriber:
         return list(decoded.notes), dict(decoded.errors)
 
     def _notes_of_frames(self, found: NDArray[np.float64], unison: float) -> list[Note]:
-        """Notes that a `FrameReader` found in segments of which the first begins half a segment before the music."""
+        """Notes that a `FrameReader` found; segments that overlap begin half a segment before the music."""
         found = without_echoes(self._as_of_stem(found), unison, self._drums)
-        config, middle = self._model.config, Middle.of(self._model.config)
-        lead = (config.segment_samples - config.segment_samples // 2) / config.sample_rate
-        onsets, offsets = (np.maximum(middle.seconds(found[:, column]) - lead, 0.0) for column in (1, 2))
+        size, rate = self._model.config.segment_samples, self._model.config.sample_rate
+        lead = (size - size // 2) / rate if self._overlap else 0.0
+        onsets, offsets = (np.maximum(self._read_frames.seconds(found[:, column]) - lead, 0.0) for column in (1, 2))
         programs = [self._program(row, sung) for row, sung in found[:, [0, 4]].astype(int).tolist()]
         columns = zip(onsets.tolist(), offsets.tolist(), found[:, 3].astype(int).tolist(), programs, strict=True)
         return [Note(*column) for column in columns]

@@ -5,7 +5,7 @@ spectrogram -> pre_encoder -> encoder -> pre_decoder -> decoder    -> tokens
 """
 
 from stemscribe.model.config import FULL, SMALL, FrameHeadConfig, HarmonicConfig, ModelConfig, PercussiveConfig
-from stemscribe.model.frame_head import FrameLogits, FrameReader, Middle
+from stemscribe.model.frame_head import FrameLogits, FrameReader, ReadFrames
 from stemscribe.model.yourmt3 import YourMT3
 
 __all__ = [
@@ -15,8 +15,8 @@ __all__ = [
     "FrameLogits",
     "FrameReader",
     "HarmonicConfig",
-    "Middle",
     "ModelConfig",
     "PercussiveConfig",
+    "ReadFrames",
     "YourMT3",
 ]

@@ -252,24 +252,29 @@ def onset_thresholds(head: FrameHeadConfig, channels: Sequence[int]) -> NDArray[
 
 
 @dataclass(frozen=True)
-class Middle:
-    """Which frames are read of segments that overlap by half: the middle ones, which hear what comes before and after them.
+class ReadFrames:
+    """Which frames are read of the segments of a recording, and when they are.
 
-    The segments stand in time order, each half a segment after the one before. Half a segment is not a whole number of hops,
-    so the step from the last frame of one to the first of the next may be shorter than a hop.
+    The segments stand in time order, as far apart as what is read of each is long. That is not a whole number of hops, so the
+    step from the last frame of one to the first of the next may be shorter than a hop.
     """
 
     first: int  # of the frames of a segment
     count: int
     hop: int  # samples
-    segment_samples: int
+    apart: float  # samples from the beginning of one segment to that of the next
     sample_rate: int
 
     @classmethod
-    def of(cls, config: ModelConfig) -> "Middle":
-        """The middle half of a model's frames."""
+    def middle(cls, config: ModelConfig) -> "ReadFrames":
+        """The middle half, which hears what comes before and after it, of segments that overlap by half."""
         count = -(-config.segment_samples // (2 * config.hop))
-        return cls((config.frames - count) // 2, count, config.hop, config.segment_samples, config.sample_rate)
+        return cls((config.frames - count) // 2, count, config.hop, config.segment_samples / 2, config.sample_rate)
+
+    @classmethod
+    def whole(cls, config: ModelConfig) -> "ReadFrames":
+        """All frames of segments that do not overlap, but for one that lies beyond the segment's end."""
+        return cls(0, -(-config.segment_samples // config.hop), config.hop, config.segment_samples, config.sample_rate)
 
     def take(self, frames: FrameLogits) -> FrameLogits:
         """The frames to read of `(S, C, T, 128)`: `(C, S count, 128)`."""
@@ -279,5 +284,5 @@ class Middle:
     def seconds(self, frames: NDArray[np.float64]) -> NDArray[np.float64]:
         """Times of frames that count on through the segments, fractions allowed; 0 is the first segment's first sample."""
         segment = np.floor(np.maximum(np.floor(frames + 0.5), 0) / self.count)  # of the whole frame, whatever lies between two
-        samples = np.floor(segment * self.segment_samples / 2) + (self.first + frames - segment * self.count) * self.hop
+        samples = np.floor(segment * self.apart) + (self.first + frames - segment * self.count) * self.hop
         return np.asarray(samples / self.sample_rate, dtype=np.float64)

@@ -19,7 +19,7 @@ from stemscribe.stages import one_stem, run_stage
 
 def reads(stem: str) -> tuple[str, ...]:
     """The parameters this stage depends on."""
-    return ("seed", "predict", "evaluate")
+    return ("seed", "predict.decode", "evaluate")
 
 
 def main(argv: Sequence[str]) -> None:

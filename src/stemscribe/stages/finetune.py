@@ -27,7 +27,7 @@ BASE = Path("models/base")
 
 def reads(stem: str) -> tuple[str, ...]:
     """The parameters this stage depends on."""
-    return ("seed", "finetune", "predict", f"stems.{stem}.finetune")
+    return ("seed", "finetune", "predict.decode", f"stems.{stem}.finetune")
 
 
 def main(argv: Sequence[str]) -> None:

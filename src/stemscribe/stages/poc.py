@@ -21,7 +21,7 @@ from stemscribe.stages import STEMS, run_stage
 
 def reads(stem: str = "") -> tuple[str, ...]:
     """The parameters this stage depends on."""
-    return ("seed", "predict", "evaluate", "poc")
+    return ("seed", "predict.decode", "evaluate", "poc")
 
 
 def main(argv: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from stemscribe import runtime
 from stemscribe.atomic import atomic_directory, write_json
 from stemscribe.audio import SAMPLE_RATE
 from stemscribe.checkpoint import load_model
-from stemscribe.config import load_params
+from stemscribe.config import PredictParams, load_params
 from stemscribe.data.shards import ShardReader
 from stemscribe.executor import map_in_processes
 from stemscribe.midi import write_midi
@@ -48,7 +48,7 @@ def reads(who: str) -> tuple[str, ...]:
 def main(argv: Sequence[str]) -> None:
     """Predict with the model that `argv` names."""
     who = one_stem(argv, ("base", *STEMS))
-    predict(conditions(who), load_params(reads(who)).predict.decode)
+    predict(conditions(who), load_params(reads(who)).predict)
 
 
 def conditions(who: str) -> list[Condition]:
@@ -68,24 +68,24 @@ def _programs(shards: Path) -> tuple[int, ...]:
     return tuple(ShardReader(shards).manifest["programs"])
 
 
-def predict(heard: Sequence[Condition], decode: str) -> None:
+def predict(heard: Sequence[Condition], params: PredictParams) -> None:
     """Transcribe every test track with each head that the model has.
 
     Args:
         heard: the conditions, all with the same model.
-        decode: the head that the headline speaks of; a model without it is refused before any work.
+        params: the head that the headline speaks of, and how the frame head hears.
 
     Raises:
-        UsageError: if the model lacks the head `decode` or a channel of the programs.
+        UsageError: before any work, if the model lacks the head `decode` or a channel of the programs.
     """
     _shards.cache_clear()
     _transcriber.cache_clear()
     model = load_model(heard[0].model)
     for condition in heard:
-        Transcriber(model, condition.programs, decode)  # refuses what cannot be
+        Transcriber(model, condition.programs, params.decode)  # refuses what cannot be
     recordings = [(condition, track) for condition in heard for track in ShardReader(condition.shards).tracks(SPLIT)]
     workers = _workers(heard[0].model, sum(track.samples for _, track in recordings) / SAMPLE_RATE)
-    work = [(condition, track.track, decode, workers) for condition, track in recordings]
+    work = [(condition, track.track, params, workers) for condition, track in recordings]
     started = time.monotonic()
     read = map_in_processes(_read, work, workers, f"transcribing with {heard[0].model}", unit="recordings")
     elapsed = max(time.monotonic() - started, 1e-9)
@@ -95,11 +95,11 @@ def predict(heard: Sequence[Condition], decode: str) -> None:
             by_condition[condition].setdefault(head, {})[track] = transcription
     for condition, found in by_condition.items():
         counts = ", ".join(f"{sum(len(each.notes) for each in tracks.values())} by {head}" for head, tracks in found.items())
-        print(f"{condition.out}: notes in {len(found[decode])} tracks: {counts}", flush=True)
+        print(f"{condition.out}: notes in {len(found[params.decode])} tracks: {counts}", flush=True)
         with atomic_directory(condition.out) as folder:
             for head, transcriptions in found.items():
                 _write(folder / head, head, transcriptions)
-    seconds = sum(transcriptions[decode].seconds for transcriptions in read)
+    seconds = sum(transcriptions[params.decode].seconds for transcriptions in read)
     print(f"{heard[0].model}: {seconds / elapsed:.1f} x real time", flush=True)
 
 
@@ -115,12 +115,12 @@ def is_small(model: Path) -> bool:
     return sum(path.stat().st_size for path in model.glob("*.safetensors")) <= SMALL_BYTES
 
 
-def _read(work: tuple[Condition, str, str, int]) -> dict[str, Transcription]:
+def _read(work: tuple[Condition, str, PredictParams, int]) -> dict[str, Transcription]:
     """One track, read by every head of the model."""
-    condition, track, decode, workers = work
+    condition, track, params, workers = work
     shards = _shards(condition.shards)
     audio = shards.audio(track, 0, shards.track(track).samples)
-    return _transcriber(condition, decode, workers).transcribe_by_head(audio)
+    return _transcriber(condition, params, workers).transcribe_by_head(audio)
 
 
 @lru_cache(maxsize=1)
@@ -129,10 +129,11 @@ def _shards(folder: Path) -> ShardReader:
 
 
 @lru_cache(maxsize=1)
-def _transcriber(condition: Condition, decode: str, workers: int) -> Transcriber:
+def _transcriber(condition: Condition, params: PredictParams, workers: int) -> Transcriber:
     """A transcriber of this process; loaded anew for each condition, which takes less than a second."""
     runtime.settle_torch(workers)
-    return Transcriber(load_model(condition.model), condition.programs, decode, runtime.device())
+    model = load_model(condition.model)
+    return Transcriber(model, condition.programs, params.decode, runtime.device(), overlap=params.overlap)
 
 
 def _write(folder: Path, head: str, transcriptions: Mapping[str, Transcription]) -> None:

@@ -19,7 +19,7 @@ from stemscribe.stages import STEMS, run_stage
 
 def reads(stem: str = "") -> tuple[str, ...]:
     """The parameters this stage depends on: what the text says about tolerances, decisions and the headline's head."""
-    return ("predict", "evaluate", "poc")
+    return ("predict.decode", "evaluate", "poc")
 
 
 def main(argv: Sequence[str]) -> None:
