@@ -55,7 +55,7 @@ lint: env  ## style and types
 	ruff format --check .
 	mypy
 
-base: env  ## train the shipped small base anew (an hour or more on two cores)
+base: env  ## train the shipped small base anew (three hours on two cores)
 	cd pretrain && dvc repro && python -m stemscribe.pretraining.ship
 
 # Each in an environment of its own, .venv-peers/<peer>, which the script makes.

@@ -25,7 +25,8 @@ from stemscribe.model import YourMT3
 from stemscribe.model.config import SMALL
 from stemscribe.stages import base as base_stage
 from stemscribe.stages.finetune import specialist_of
-from stemscribe.training.run import locked, train
+from stemscribe.training.resumable import locked
+from stemscribe.training.run import train
 from stemscribe.training.specialist import SpecialistTraining
 from stemscribe.transcriber import Transcriber
 from test_training import SHARED

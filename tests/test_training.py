@@ -22,9 +22,11 @@ from stemscribe.data.shards import ShardReader
 from stemscribe.errors import CheckpointError, StemscribeError
 from stemscribe.model.yourmt3 import YourMT3
 from stemscribe.stages.finetune import specialist_of
+from stemscribe.training import run as training_run
 from stemscribe.training import specialist
 from stemscribe.training.losses import Losses
-from stemscribe.training.run import BASE, BASE_SCORE, BEST, LAST, Outcome, locked, train
+from stemscribe.training.resumable import LAST, locked
+from stemscribe.training.run import BASE, BASE_SCORE, BEST, Outcome, train
 from stemscribe.training.specialist import MONITOR, Reading, SpecialistTraining
 from tiny_model import small_model
 
@@ -125,6 +127,36 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert same(newest(first_run[0]), newest(folder))
     curve = (folder / "dvclive/plots/metrics/train/loss.tsv").read_text()
     assert curve == (first_run[0] / "dvclive/plots/metrics/train/loss.tsv").read_text()
+
+
+def test_a_run_that_is_stopped_while_it_settles_settles_alike(
+    bass: ShardReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outcome(name: str) -> tuple[dict[str, Tensor], Outcome]:
+        module = lesson(bass, own=StemTuning(learning_rate=1e-3, steps=2))
+        with locked(tmp_path / name):
+            found = train(module, tmp_path / name, "cpu", SHARED.patience, SHARED.gradient_clip, shares=(0.0, 0.5, 1.0))
+        return module.model.state_dict(), found
+
+    score = training_run._score_of_base
+    monkeypatch.setattr(training_run, "_score_of_base", lambda *given: min(score(*given), 0.0))  # no step is worse
+    weights, settled = outcome("whole")
+    read, readings = SpecialistTraining.read, []
+
+    def stopped_at_the_second(self: SpecialistTraining, device: str) -> Reading:
+        readings.append(device)
+        if len(readings) == 2:
+            raise KeyboardInterrupt
+        return read(self, device)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SpecialistTraining, "read", stopped_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            outcome("stopped")
+    again, after = outcome("stopped")
+    assert (after.resumed_at, after.share, after.scores) == (2, settled.share, settled.scores)
+    assert set(after.scores) == {"0", "0.5", "1"}
+    assert same(again, weights)
 
 
 def test_ctrl_c_comes_out_of_a_training_as_ctrl_c(bass: ShardReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from stemscribe import runtime
@@ -23,7 +22,16 @@ from stemscribe.pretraining.params import TrainParams
 from stemscribe.pretraining.partners import partners
 from stemscribe.provenance import describe, fingerprint, hashes
 from stemscribe.training.curves import Curves, forget_after, progress_callback, quiet
-from stemscribe.training.run import CURVES, StopWhenAsked, WholeCheckpoints, accelerator, interruptible, locked
+from stemscribe.training.resumable import (
+    CURVES,
+    LAST,
+    StopWhenAsked,
+    WholeCheckpoints,
+    accelerator,
+    interruptible,
+    load_checkpoint,
+    locked,
+)
 
 
 def learn(
@@ -51,6 +59,7 @@ def learn(
         facts: more for the provenance.
 
     Raises:
+        CheckpointError: if what an earlier run left is damaged.
         StemscribeError: if another run holds the state, a process was killed, or the disk is full.
     """
     device = runtime.device()
@@ -63,12 +72,12 @@ def learn(
     with locked(work), partners(model, shards, train, seed, processes) as others:
         module = GeneralistTraining(model, ShardReader(shards), train, seed, others)
         started = time.monotonic()
-        last = work / "last.ckpt"
+        last = work / LAST
         resumed = last.exists()
         curves = work / CURVES
         quiet()
         if resumed:
-            forget_after(curves, torch.load(last, weights_only=True)["global_step"])
+            forget_after(curves, load_checkpoint(last)["global_step"])
         trainer = pl.Trainer(
             accelerator=accelerator(device),
             devices=1,

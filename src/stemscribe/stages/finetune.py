@@ -45,7 +45,8 @@ def finetune(stem: str, params: Params) -> None:
     """
     import torch
 
-    from stemscribe.training.run import CURVES, locked, train
+    from stemscribe.training.resumable import CURVES, locked
+    from stemscribe.training.run import train
     from stemscribe.training.specialist import SpecialistTraining
 
     runtime.settle_torch()

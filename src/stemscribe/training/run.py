@@ -1,19 +1,14 @@
-"""Running a specialist's training so that nothing is lost: lock, resume, early stopping, best weights.
+"""Running a specialist's training so that nothing is lost: resume, early stopping, best weights.
 
 Everything that is kept between runs lies in `work/<stem>/<fingerprint>/`: `last.ckpt`, `best.ckpt` and the learning curves.
-The fingerprint covers parameters, data, base and code, so a run continues only what would have led to the same result. A lock
-on the folder keeps a second process out of a run whose first is still alive. A checkpoint is there whole, or the one before it.
+The fingerprint covers parameters, data, base and code, so a run continues only what would have led to the same result.
 """
 
-import fcntl
-import io
 import json
-import pickle
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,19 +16,27 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from stemscribe import interruption
-from stemscribe.atomic import atomic_file, refusals, write_json
-from stemscribe.errors import CheckpointError, StemscribeError
-from stemscribe.memory import memory_for, out_of_memory
+from stemscribe.atomic import refusals, write_json
+from stemscribe.memory import memory_for
 from stemscribe.model.interpolation import between
 from stemscribe.training.curves import Curves, forget_after, progress_callback, quiet
+from stemscribe.training.resumable import (
+    CURVES,
+    LAST,
+    StopWhenAsked,
+    WholeCheckpoints,
+    accelerator,
+    interruptible,
+    load_checkpoint,
+    save_checkpoint,
+)
 from stemscribe.training.specialist import MONITOR, SpecialistTraining
 from stemscribe.training.thresholds import LEVEL, choose_thresholds
 
-LAST, BEST, BASE, BASE_SCORE, CURVES = "last.ckpt", "best.ckpt", "base.pt", "base.json", "dvclive"
+BEST, BASE, BASE_SCORE = "best.ckpt", "base.pt", "base.json"
 
 
 @dataclass(frozen=True)
@@ -47,58 +50,6 @@ class Outcome:
     scores: dict[str, float]  # onset F1 on longer excerpts at each share that was tried
     seconds: float  # wall time of this process; less than the training took if it was resumed
     resumed_at: int  # step at which this process took over, 0 for a run from the start
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process.
-
-    Raises:
-        StemscribeError: if another process trains there, or the folder cannot be made.
-    """
-    with refusals(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / "lock").open("w")
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StemscribeError(f"another process trains in {folder}; wait for it or stop it") from None
-        yield
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Lightning's checkpoints, written beside their place.
-
-    Lightning writes to the system's folder for temporary files and moves the result. Where that is another file system a kill
-    leaves half a checkpoint, and a missing permission passes for success.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write `checkpoint`; what is there stays until the new one is complete.
-
-        Raises:
-            StemscribeError: if the operating system refuses (disk full, no permission).
-        """
-        _save(checkpoint, Path(path))
-
-
-class StopWhenAsked(Callback):
-    """Ctrl-C and SIGTERM end a training at the next step at the latest, whatever caught the KeyboardInterrupt before."""
-
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Stop if somebody asked for it."""
-        interruption.check()
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM come out of Lightning as what they are; it would leave the program with exit code 1 and no word."""
-    try:
-        yield
-        interruption.check()
-    except SystemExit as leaving:
-        raise KeyboardInterrupt from leaving
 
 
 def train(
@@ -126,7 +77,7 @@ def train(
     resumed = last.exists()
     quiet()
     base_score = _score_of_base(module, folder, device)
-    resumed_at: int = _load(last)["global_step"] if resumed else 0
+    resumed_at: int = load_checkpoint(last)["global_step"] if resumed else 0
     if resumed:
         forget_after(folder / CURVES, resumed_at)
         print(f"resuming {folder} at step {resumed_at}", flush=True)
@@ -136,15 +87,15 @@ def train(
     enough = memory_for(module.batch_size, "training on", "finetune.batch_size", lambda size: module.rehearse(size, device))
     with refusals(folder), interruptible(), enough:
         trainer.fit(module, ckpt_path=last if resumed else None)
-    best = _load(folder / BEST)
+    best = load_checkpoint(folder / BEST)
     score = float(best["validation_score"])
     share: float = 0.0
     scores: dict[str, float] = {}
     if score >= base_score:
         module.load_state_dict(best["state_dict"])
-        share, scores = _settle(module, _load(folder / BASE), shares, device)
+        share, scores = _settle(module, load_checkpoint(folder / BASE), shares, device)
     else:
-        module.model.load_state_dict(_load(folder / BASE))
+        module.model.load_state_dict(load_checkpoint(folder / BASE))
     seconds = time.monotonic() - started
     return Outcome(trainer.global_step, base_score, max(score, base_score), share, scores, seconds, resumed_at)
 
@@ -189,27 +140,10 @@ def _score_of_base(module: SpecialistTraining, folder: Path, device: str) -> flo
         )
         with interruptible():
             (result,) = trainer.validate(module, verbose=False)
-        _save(module.model.state_dict(), folder / BASE)
+        save_checkpoint(module.model.state_dict(), folder / BASE)
         write_json(folder / BASE_SCORE, {MONITOR: result[MONITOR]})
     score: float = json.loads((folder / BASE_SCORE).read_text(encoding="utf-8"))[MONITOR]
     return score
-
-
-def _save(content: dict[str, Any], path: Path) -> None:
-    archive = io.BytesIO()  # torch's own writer does not say why it could not write
-    torch.save(content, archive)
-    with atomic_file(path) as partial:
-        partial.write_bytes(archive.getbuffer())
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        if out_of_memory(error):
-            raise
-        raise CheckpointError(f"{path} is damaged; remove {path.parent} to train from the start") from error
-    return checkpoint
 
 
 class _StopForGood(EarlyStopping):
@@ -259,8 +193,3 @@ def _trainer(
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
     )
-
-
-def accelerator(device: str) -> str:
-    """Lightning's name of a torch device."""
-    return "gpu" if device == "cuda" else device
