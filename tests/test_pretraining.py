@@ -31,6 +31,7 @@ from stemscribe.pretraining.params import MixtureParams, TrainParams, load_pretr
 from stemscribe.pretraining.refine import main as refine
 from stemscribe.pretraining.thresholds import main as thresholds
 from stemscribe.pretraining.train import main as train
+from stemscribe.stages.base import SHIPPED as BASES
 from tiny_model import small_model
 
 REPOSITORY = Path(__file__).parents[1]
@@ -350,3 +351,29 @@ def wait_for_the_end_of(group: int) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("a partner outlived the training")
+
+
+# Settings that came after a training, with the values under which they change nothing.
+SINCE = {"voices": 0, "voice_weight": 0.3}
+
+
+def test_the_shipped_base_was_made_by_the_recipes_that_stand_there() -> None:
+    facts, recipes = load_provenance(BASES["small"]), yaml.safe_load((PRETRAIN / "params.yaml").read_text(encoding="utf-8"))
+    assert facts["params"]["refine"] == recipes["refine"]
+    assert without_what_came_since(facts["before"]["params"]["train"]) == without_what_came_since(recipes["train"])
+    assert facts["thresholds"]["params"]["thresholds"] == recipes["thresholds"]
+
+
+def without_what_came_since(recipe: dict[str, Any]) -> dict[str, Any]:
+    told = {name: value for name, value in recipe.items() if SINCE.get(name) != value}
+    return {name: without_what_came_since(value) if isinstance(value, dict) else value for name, value in told.items()}
+
+
+def test_the_lock_of_the_base_names_the_parameters_that_stand_there() -> None:
+    lock = yaml.safe_load((PRETRAIN / "dvc.lock").read_text(encoding="utf-8"))
+    settings = yaml.safe_load((PRETRAIN / "params.yaml").read_text(encoding="utf-8"))
+    stages = yaml.safe_load((PRETRAIN / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert lock["stages"].keys() == stages.keys()
+    for stage in lock["stages"].values():
+        for name, value in stage["params"]["params.yaml"].items():
+            assert value == settings[name]
