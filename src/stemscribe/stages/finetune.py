@@ -58,7 +58,7 @@ def finetune(stem: str, params: Params) -> None:
     mix = ShardReader(Path("data/shards/mix"))
     module = SpecialistTraining(model, shards, mix, params.finetune, own, params.predict.decode, params.seed)
     decided_by = {"seed": params.seed, "finetune": params.finetune, f"stems.{stem}": own}
-    decided_by["predict"] = params.predict
+    decided_by["predict"] = {"decode": params.predict.decode}
     inputs = _inputs(stem)
     work = Path("work") / stem / fingerprint(decided_by, inputs)
     with locked(work):
