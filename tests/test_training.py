@@ -27,7 +27,7 @@ from stemscribe.training import specialist
 from stemscribe.training.losses import Losses
 from stemscribe.training.resumable import LAST, locked
 from stemscribe.training.run import BASE, BASE_SCORE, BEST, Outcome, train
-from stemscribe.training.specialist import MONITOR, Reading, SpecialistTraining
+from stemscribe.training.specialist import MONITOR, SpecialistTraining
 from tiny_model import small_model
 
 SHARED = FinetuneParams(
@@ -38,6 +38,7 @@ SHARED = FinetuneParams(
     gradient_clip=1.0,
     validate_every=2,
     validation_seconds=3,
+    share_seconds=3,
     threshold_seconds=3,
     patience=5,
     shares=(1.0,),
@@ -141,16 +142,16 @@ def test_a_run_that_is_stopped_while_it_settles_settles_alike(
     score = training_run._score_of_base
     monkeypatch.setattr(training_run, "_score_of_base", lambda *given: min(score(*given), 0.0))  # no step is worse
     weights, settled = outcome("whole")
-    read, readings = SpecialistTraining.read, []
+    share_score, scored = SpecialistTraining.share_score, []
 
-    def stopped_at_the_second(self: SpecialistTraining, device: str) -> Reading:
-        readings.append(device)
-        if len(readings) == 2:
+    def stopped_at_the_second(self: SpecialistTraining, device: str) -> float:
+        scored.append(device)
+        if len(scored) == 2:
             raise KeyboardInterrupt
-        return read(self, device)
+        return share_score(self, device)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SpecialistTraining, "read", stopped_at_the_second)
+        patch.setattr(SpecialistTraining, "share_score", stopped_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             outcome("stopped")
     again, after = outcome("stopped")
@@ -307,7 +308,7 @@ def test_of_weights_between_base_and_specialist_the_best_in_validation_are_kept(
     shutil.copytree(first_run[0], ended)
     (ended / BASE_SCORE).write_text('{"validation/onset_f1": 0.0}')  # whatever it learned is better than this base
     told = iter(scores)
-    monkeypatch.setattr(SpecialistTraining, "read", lambda module, device: Reading(next(told), None))
+    monkeypatch.setattr(SpecialistTraining, "share_score", lambda module, device: next(told))
     module = lesson(bass)
     outcome = train(module, ended, "cpu", SHARED.patience, SHARED.gradient_clip, shares=(0.25, 1.0))
     base, best = small_model().state_dict(), torch.load(ended / BEST, weights_only=True)["state_dict"]
@@ -322,7 +323,7 @@ def test_the_score_that_decides_is_that_of_validation_on_longer_excerpts(bass: S
     module = lesson(bass)
     trainer = pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
     (found,) = trainer.validate(module, verbose=False)
-    assert module.read("cpu").onset_f1 == pytest.approx(found[MONITOR])  # excerpts are as long here
+    assert module.share_score("cpu") == pytest.approx(found[MONITOR])  # excerpts are as long here
 
 
 def test_a_base_that_is_kept_keeps_its_thresholds_whatever_the_best_weights_hold(
@@ -345,9 +346,9 @@ def test_a_base_that_is_kept_keeps_its_thresholds_whatever_the_best_weights_hold
 def test_tokens_decide_where_they_are_what_is_judged(bass: ShardReader) -> None:
     mix = ShardReader(bass.folder.parent / "mix")
     module = SpecialistTraining(specialist_of(small_model(), [4]), bass, mix, SHARED, OWN, "tokens", 1)
-    reading = module.read("cpu")
-    assert 0.0 <= reading.onset_f1 <= 1.0
-    assert reading.listening is not None  # the frame head gets thresholds all the same
+    score = module.share_score("cpu")
+    assert 0.0 <= score <= 1.0
+    assert module.listen("cpu").heard  # the frame head gets thresholds all the same
 
 
 def test_a_batch_that_does_not_fit_is_told_with_one_that_does(

@@ -110,7 +110,8 @@ class FinetuneParams:
     gradient_clip: float  # global norm
     validate_every: int  # steps
     validation_seconds: float  # of each validation track
-    threshold_seconds: float  # of each of them, when a training is over and share and thresholds are chosen
+    share_seconds: float  # of each of them, for choosing a share when a training is over
+    threshold_seconds: float  # of each of them, for choosing the thresholds of the frame head then
     patience: int  # validations without a better score
     shares: tuple[float, ...]  # of the way from the base to the best weights, of which the best in validation is kept
     freeze: str  # what does not learn: none, conv (the convolutions) or encoder (convolutions and encoder)
@@ -333,6 +334,7 @@ def _check(params: Params, where: str) -> Params:
     require(tuning.freeze in ("none", "conv", "encoder"), "finetune.freeze", "none, conv or encoder")
     require(tuning.gradient_clip > 0, "finetune.gradient_clip", "a number above 0")
     require(tuning.validation_seconds > 0, "finetune.validation_seconds", "a number above 0")
+    require(tuning.share_seconds > 0, "finetune.share_seconds", "a number above 0")
     require(tuning.threshold_seconds > 0, "finetune.threshold_seconds", "a number above 0")
     proper = tuning.shares and all(0 <= share <= 1 for share in tuning.shares)
     require(bool(proper), "finetune.shares", "at least one share from 0 (the base) to 1 (the best weights)")

@@ -118,18 +118,18 @@ def _settle(
     def go(share: float) -> None:
         model.load_state_dict({name: between(base[name], weight, share) for name, weight in own.items()})
 
-    readings = {}
+    scores = {}
     for share in shares:
         interruption.check()
         go(share)
-        readings[share] = module.read(device)
-    least = max(reading.onset_f1 for reading in readings.values()) - LEVEL
-    best = max(share for share, reading in readings.items() if reading.onset_f1 >= least)
+        scores[share] = module.share_score(device)
+    least = max(scores.values()) - LEVEL
+    best = max(share for share, score in scores.items() if score >= least)
     go(best)
-    head, listening = model.config.frame_head, readings[best].listening
-    if best > 0 and head is not None and listening is not None:
-        model.config = replace(model.config, frame_head=choose_thresholds(head, [listening]))
-    return best, {f"{share:g}": round(reading.onset_f1, 4) for share, reading in readings.items()}
+    if best > 0 and model.config.frame_head is not None:
+        interruption.check()
+        model.config = replace(model.config, frame_head=choose_thresholds(model.config.frame_head, [module.listen(device)]))
+    return best, {f"{share:g}": round(score, 4) for share, score in scores.items()}
 
 
 def _score_of_base(module: SpecialistTraining, folder: Path, device: str) -> float:

@@ -40,14 +40,6 @@ class Excerpt:
     notes: tuple[Note, ...]
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a training's weights read the validation tracks when it is over."""
-
-    onset_f1: float  # as in validation, but over longer excerpts
-    listening: Listening | None  # what the frame head says of them, if there is one
-
-
 def excerpts(shards: ShardReader, mix: ShardReader, track: ShardTrack, seconds: float, bleed_db: float) -> list[Excerpt]:
     """The first `seconds` of a track from its first note on: once as it is, and once with bleed.
 
@@ -170,18 +162,18 @@ class SpecialistTraining(pl.LightningModule):
         estimate = list(transcriber.transcribe(excerpt.audio).notes)
         return [(drum_counts if self._drums else onset_counts)(reference, estimate).f1]
 
-    def read(self, device: str) -> Reading:
-        """Read the longer excerpts of the validation tracks with the weights that the model holds."""
+    def share_score(self, device: str) -> float:
+        """Onset F1 as in validation, over `share_seconds` of each track, with the weights that the model holds."""
         self.model.eval()
-        excerpts = self._heard(self._shared.threshold_seconds)
-        listening = None
-        if self.model.frame_head is not None:
-            heard = [(excerpt.audio, list(excerpt.notes)) for excerpt in excerpts]
-            listening = Listening.of(self.model, self._programs, heard, self._drums, device)
-        if listening is not None and self._decode == FRAMES:
-            return Reading(max(listening.onset_f1()), listening)
         transcriber = Transcriber(self.model, self._programs, self._decode, device)
-        return Reading(float(np.mean([self._scores_of(transcriber, excerpt) for excerpt in excerpts])), listening)
+        scores = [self._scores_of(transcriber, excerpt) for excerpt in self._heard(self._shared.share_seconds)]
+        return float(np.mean(scores, axis=0).max())
+
+    def listen(self, device: str) -> Listening:
+        """What the frame head says of `threshold_seconds` of each validation track, for choosing its thresholds."""
+        self.model.eval()
+        heard = [(excerpt.audio, list(excerpt.notes)) for excerpt in self._heard(self._shared.threshold_seconds)]
+        return Listening.of(self.model, self._programs, heard, self._drums, device)
 
     def _heard(self, seconds: float) -> list[Excerpt]:
         """Excerpts of all validation tracks that have the stem."""
