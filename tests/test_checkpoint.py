@@ -121,6 +121,21 @@ def test_broken_json(folder):
         load_model(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"sample_rate": 8000}, "sample_rate is 8000; only models for 16000 Hz can be read"),
+        ({"d_ff": 10**30}, "describes no model that can be built"),
+        ({"d_ff": 10**18}, "describes no model that can be built"),
+    ],
+)
+def test_a_config_that_no_model_of_ours_can_have_is_refused(folder, change, expected):
+    content = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**content, "model": {**content["model"], **change}}))
+    with refuses(expected):
+        load_model(folder)
+
+
 @pytest.mark.parametrize("content", [[], {"model": {}}, {"model": 3, "channels": [4]}, {"model": {}, "channels": "4"}])
 def test_a_config_of_another_form(folder, content):
     (folder / CONFIG).write_text(json.dumps(content))
@@ -136,7 +151,7 @@ def test_an_unknown_config_key(folder):
 
 def test_a_channel_that_does_not_exist(folder):
     content = json.loads((folder / CONFIG).read_text())
-    for channels in ([13], [], [-1, 4]):
+    for channels in ([13], [], [-1, 4], [4, 4]):
         (folder / CONFIG).write_text(json.dumps({**content, "channels": channels}))
         with refuses("channels are"):
             load_model(folder, channels=range(13))

@@ -149,6 +149,13 @@ def test_the_table_of_results_is_what_was_measured(scored: Path) -> None:
     assert (scored / "README.md").read_text(encoding="utf-8") == text
 
 
+def test_the_headlines_in_the_readme_are_those_of_metrics() -> None:
+    table = README.split("<!-- results -->")[1].split("<!-- /results -->")[0]
+    headlines = re.findall(r"\*\*(\d\.\d{3}) .*?\*\*", table)
+    metrics = [json.loads((REPOSITORY / "metrics" / f"{stem}.json").read_text()) for stem in STEMS]
+    assert headlines == [f"{each['onset_f1']:.3f}" for each in metrics]
+
+
 def test_other_transcribers_stand_in_a_table_of_their_own(scored: Path) -> None:
     readme_table = tool("readme_table")
     readme_table.main()

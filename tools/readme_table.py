@@ -50,16 +50,19 @@ def main() -> None:
     Raises:
         DataError: if a file is missing, broken or from another run, or README.md lacks the markers.
     """
+    _fill("results", table())
+    _fill("peers", other_transcribers())
+
+
+def _fill(marker: str, block: str) -> None:
     text = README.read_text(encoding="utf-8")
-    for marker, block in (("results", table()), ("peers", other_transcribers())):
-        begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
-        before, found, rest = text.partition(begin)
-        _, found_end, after = rest.partition(end)
-        if not found or not found_end:
-            raise DataError(f"{README} lacks {begin} or {end}; restore it with `git checkout {README}`")
-        text = f"{before}{begin}\n{block}\n{end}{after}"
+    begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
+    before, found, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end:
+        raise DataError(f"{README} lacks {begin} or {end}; restore it with `git checkout {README}`")
     with atomic_file(README) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(f"{before}{begin}\n{block}\n{end}{after}", encoding="utf-8")
 
 
 def other_transcribers() -> str:

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stemscribe.atomic import atomic_directory, refusal, write_json
+from stemscribe.audio import SAMPLE_RATE
 from stemscribe.errors import CheckpointError
 from stemscribe.model import ModelConfig, YourMT3
 
@@ -78,8 +79,11 @@ def load_model(folder: str | os.PathLike[str], channels: Sequence[int] | None = 
     path = Path(folder)
     config, own_channels = _load_config(path)
     weights = _load_weights(path / WEIGHTS)
-    with torch.device("meta"):  # shapes first: a wrong config must not cost memory
-        expected = YourMT3(config).state_dict()
+    try:
+        with torch.device("meta"):  # shapes first: a wrong config must not cost memory
+            expected = YourMT3(config).state_dict()
+    except (RuntimeError, TypeError, OverflowError) as error:  # sizes that no tensor can have
+        raise CheckpointError(f"{path / CONFIG} describes no model that can be built; fetch it again") from error
     _check_weights(weights, expected, path / WEIGHTS)
     try:
         model = YourMT3(config, own_channels if channels is None else channels)
@@ -156,8 +160,11 @@ def _load_config(folder: Path) -> tuple[ModelConfig, list[int]]:
         config = ModelConfig.from_json(model)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    if not channels or not all(0 <= channel < config.channels for channel in channels):
-        raise CheckpointError(f"{path}: channels are {channels}; they must be one or more of 0 to {config.channels - 1}")
+    if not channels or len(set(channels)) < len(channels) or not all(0 <= each < config.channels for each in channels):
+        last = config.channels - 1
+        raise CheckpointError(f"{path}: channels are {channels}; they must be one or more of 0 to {last}, each once")
+    if config.sample_rate != SAMPLE_RATE:
+        raise CheckpointError(f"{path}: sample_rate is {config.sample_rate}; only models for {SAMPLE_RATE} Hz can be read")
     return config, channels
 
 
