@@ -41,7 +41,7 @@ from stemscribe.transcriber import Transcriber
 SHARDS = Path("pretrain/data/shards/all")
 SPLITS = {"train": "taught", "validation": "not taught"}
 SECONDS = 30
-LEVELS = (-18.0, -12.0, -6.0, 0.0)  # dB of the rest of the song, below its level in the mix
+LEVELS = (-18.0, -12.0, -6.0, 0.0)  # dB of the rest of the song, against its level in the mix, which is the last
 COLUMNS = ("told", "alone", *(f"rest at {level:g} dB" for level in LEVELS), "found in the mix, as it", "found, as anything")
 SEED = 1
 VOICE_COLUMNS = ("alone, found", "alone, as a voice", "in the mix, found", "in the mix, as a voice")
@@ -83,7 +83,7 @@ def main() -> None:
                 voices.append(cells)
     print(table(["part", "songs", "takes", *COLUMNS], sorted(rows, key=lambda row: STEMS.index(row[0]))))
     print()
-    print(table(["program", "songs", "notes", *VOICE_COLUMNS], sorted(voices, key=lambda row: row[0])))
+    print(table(["program", "songs", "notes", *VOICE_COLUMNS], sorted(voices, key=lambda row: int(row[0]))))
 
 
 def listen(work: tuple[str, int]) -> Take:
@@ -111,7 +111,8 @@ def listen(work: tuple[str, int]) -> Take:
         drums = group == "drums"
         alone, rest = audio(group, True), audio(group, False)
         told = _read(alone, tuple(group_programs(group)))
-        heard = [_read(alone), *(_read(np.asarray(alone + 10 ** (level / 20) * rest, np.float32)) for level in LEVELS)]
+        behind = [_read(np.asarray(alone + 10 ** (level / 20) * rest, np.float32)) for level in LEVELS[:-1]]
+        heard = [_read(alone), *behind, mix]
         named = [onset_counts(truth, [note for note in each if stem_group(note.program) == group], drums) for each in heard]
         anything = [note for note in mix if note.is_drum == drums]
         recalls = [named[-1].recall, onset_counts(truth, anything, drums).recall]

@@ -75,6 +75,7 @@ def test_help_does_not_wait_for_heavy_libraries() -> None:
         (["transcribe", "a.wav", "b.wav"], "unexpected extra argument"),
         (["transcribe", "--decode", "notes", "a.wav"], "--decode is 'notes'; give tokens or frames"),
         (["transcribe", "--int8", "--decode", "frames", "a.wav"], "--int8 is for the token decoder"),
+        (["transcribe", "--no-overlap", "--int8", "a.wav"], "leave one of them out"),
         (["transcribe", "--no-overlap", "--decode", "tokens", "a.wav"], "--no-overlap is for the frame head"),
         (["finetune"], "name one stem, not 0; stems are bass, drums, vocals, other"),
         (["finetune", "bas"], "no stem 'bas' in params.yaml; stems are bass, drums, vocals, other"),

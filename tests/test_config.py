@@ -112,6 +112,7 @@ def test_a_stage_sees_only_what_it_declared(params_file: Path) -> None:
             peek()
     assert "drums" not in params.stems
     assert load_params(("predict.decode",), params_file).predict.decode == "frames"
+    assert load_params(("predict", "predict.decode"), params_file).predict.overlap
     for reads, complaint in (
         (("predict.decode",), "without declaring it"),
         (("predict.decod",), "no field 'decod' in predict"),

@@ -171,6 +171,9 @@ def test_other_transcribers_stand_in_a_table_of_their_own(scored: Path) -> None:
     (scored / "peers/results.json").write_text("{}")
     with pytest.raises(DataError, match=r"results\.json is broken or lacks 'f1'; run `make peers`"):
         readme_table.main()
+    (scored / "peers/results.json").unlink()
+    with pytest.raises(DataError, match=r"cannot read peers/results\.json .*; run `make peers`"):
+        readme_table.main()
 
 
 def test_the_table_of_results_refuses_numbers_of_two_runs(scored: Path) -> None:

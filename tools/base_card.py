@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def card(folder: Path) -> str:
-    """Facts and validation scores as two Markdown tables."""
+    """Facts, validation scores and how they rose, as Markdown tables."""
     model, facts = load_model(folder), load_provenance(folder)
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     trainings = _trainings(facts)
@@ -51,6 +51,7 @@ def card(folder: Path) -> str:
         "file": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB, fp32",
         "songs heard": str(len(_get(facts, "heard"))),
         "steps": ", then ".join(steps),
+        "seeds": ", then ".join(str(_get(each, "params", "seed")) for each in trainings),
         "time": f"{seconds / 60:.0f} minutes{' by the last processes; a training was resumed' if resumed else ''}",
         "commits": ", ".join(_get(each, "commit") for each in trainings) + (", with uncommitted changes" if changed else ""),
         "PyTorch": str(_get(facts, "versions", "torch")),
@@ -79,8 +80,10 @@ def _trainings(facts: Any) -> list[Any]:
 
 def _batch(facts: Any) -> int:
     """Segments of a step, from the only recipe among the parameters."""
-    (recipe,) = (value for value in _get(facts, "params").values() if isinstance(value, dict) and "batch_size" in value)
-    return int(recipe["batch_size"])
+    recipes = [value for value in _get(facts, "params").values() if isinstance(value, dict) and "batch_size" in value]
+    if len(recipes) != 1:
+        raise DataError("the provenance of the shipped base names no recipe; make the base anew with `make base`")
+    return int(recipes[0]["batch_size"])
 
 
 def _get(facts: Any, *path: str) -> Any:

@@ -23,7 +23,10 @@ from stemscribe.stages import STEMS
 
 README = Path("README.md")
 OTHER_SONGS = {"demo": Path("peers/results.json"), "out of domain": Path("benchmarks/out_of_domain.json")}
-WAYS_OUT = {"demo": "run `make peers`", "out of domain": "run `python benchmarks/out_of_domain.py`"}
+WAYS_OUT = {
+    "demo": "run `make peers`",
+    "out of domain": "run `python benchmarks/out_of_domain.py --peers harmonica basic_pitch`",
+}
 SECOND_SCORES = {"drums": "five_class"}  # the others': onset+offset
 LINE = 126  # characters
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
@@ -45,7 +48,7 @@ Row = Mapping[str, str]
 
 
 def main() -> None:
-    """Fill in the table.
+    """Fill in both tables.
 
     Raises:
         DataError: if a file is missing, broken or from another run, or README.md lacks the markers.
@@ -71,7 +74,7 @@ def other_transcribers() -> str:
     rows = [["songs", "read by", *(LABELS.get(stem, stem) for stem in STEMS)], ["---"] * (2 + len(STEMS))]
     sentences = []
     for songs, path in OTHER_SONGS.items():
-        figures = _object(path)
+        figures = _object(path, WAYS_OUT[songs])
         try:
             readers = {
                 who: [_figures(scores[stem], stem) if stem in scores else NOTHING for stem in STEMS]
@@ -82,14 +85,16 @@ def other_transcribers() -> str:
             (own,) = (pair for pair in figures["differences"] if [pair["one"], pair["minus"]] == ours)
             readers["specialist minus base"] = [_gain(own[stem]["onset"]) for stem in STEMS]
             sentences.append(f"{songs[:1].upper()}{songs[1:]}: {figures['corpus']} (`{figures['command']}`).")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path} is broken or lacks {error}; {WAYS_OUT[songs]}") from None
         rows += [[songs if who == next(iter(readers)) else "", who, *cells] for who, cells in readers.items()]
     caption = (
         f"On true stems: onset F1 {PLUS_MINUS} half of its 95 % interval over the songs, then onset+offset F1, of drums onset "
-        f"F1 by five classes. Differences are paired by song, in brackets their 95 % interval. {' '.join(sentences)}"
+        f"F1 by five classes. Differences are paired by song, in brackets their 95 % interval, bold where it lies above "
+        f"zero. {' '.join(sentences)}"
     )
-    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", *textwrap.wrap(caption, LINE)])
+    wrapped = textwrap.wrap(caption, LINE, break_long_words=False, break_on_hyphens=False)
+    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", *wrapped])
 
 
 def _figures(scores: Mapping[str, Mapping[str, float]], stem: str) -> str:
@@ -172,13 +177,13 @@ def _number(path: Path, row: Row, key: str) -> float:
         raise DataError(f"{path} has no number for {key} of {row['condition']}; run `dvc repro`") from None
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _object(path: Path, way_out: str = "run `dvc repro` or `dvc checkout`") -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path} ({error}); run `dvc repro` or `dvc checkout`") from error
+        raise DataError(f"cannot read {path} ({error}); {way_out}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path} holds no named values; run `dvc repro`")
+        raise DataError(f"{path} holds no named values; {way_out}")
     return content
 
 

@@ -110,7 +110,9 @@ def transcribe(
         raise UsageError(f"--decode is {decode!r}; give tokens or frames")
     if int8 and decode == FRAMES:
         raise UsageError("--int8 is for the token decoder; leave it out, or decode tokens")
-    if no_overlap and (int8 or decode == TOKENS):
+    if no_overlap and int8:
+        raise UsageError("--int8 is for the token decoder and --no-overlap for the frame head; leave one of them out")
+    if no_overlap and decode == TOKENS:
         raise UsageError("--no-overlap is for the frame head; leave it out, or decode frames")
     runtime.settle_torch()
     folders = model or _specialists()

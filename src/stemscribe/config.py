@@ -357,7 +357,7 @@ def _check(params: Params, where: str) -> Params:
 
 
 def _restrict(params: Params, reads: tuple[str, ...], where: str) -> Params:
-    wanted: dict[str, list[str]] = {}  # section -> the only fields of it, none for all
+    wanted: dict[str, list[str]] = {}  # section -> fields that are named
     for name in reads:
         section, *fields = name.split(".")
         wanted.setdefault(section, []).extend(fields)
@@ -369,7 +369,7 @@ def _restrict(params: Params, reads: tuple[str, ...], where: str) -> Params:
         for field in dataclasses.fields(params)
     }
     for section, fields in wanted.items():
-        if fields and section != "stems":
+        if section not in (*reads, "stems"):
             shown[section] = _restrict_fields(shown[section], fields, section)
     if "stems" not in reads:
         shown["stems"] = types.MappingProxyType(_restrict_stems(params.stems, reads, where))

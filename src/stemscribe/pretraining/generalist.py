@@ -58,7 +58,7 @@ class GeneralistTraining(pl.LightningModule):
         self._weights = loss_weights(train)
         self.steps_per_epoch = min(train.validate_every, train.steps)
         self.epochs = -(-train.steps // self.steps_per_epoch)
-        self._decoder_starts = -1
+        self._decoder_starts = -1  # before the first step
         self._time: TimeTokens | None = None
         if isinstance(train, ScratchParams):
             self._decoder_starts = round(train.frames_first * train.steps / self.steps_per_epoch) * self.steps_per_epoch
@@ -110,7 +110,7 @@ class GeneralistTraining(pl.LightningModule):
         initialise_decoder(self.model, self._time, torch.Generator().manual_seed(self._seed))
 
     def validation_step(self, number: int, batch_index: int) -> None:
-        """Onset F1 of each stem group of one track, by both heads, and in the mix by frames; an epoch's score is their mean."""
+        """Onset F1 of each stem group of one track, by the heads that learn and in the mix; an epoch's score is the mean."""
         track = self._validation[number]
         heads = HEADS if self.global_step > self._decoder_starts else (FRAMES,)
         samples = min(int(self._train.validation_seconds * SAMPLE_RATE), track.samples)
