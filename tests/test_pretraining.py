@@ -170,6 +170,12 @@ def test_crops_drawn_for_voices_have_one(songs: ShardReader) -> None:
     assert set(halves) == {STRINGS, DRUMS}
 
 
+def test_songs_without_what_is_asked_for_are_refused(songs: ShardReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "VOICE_LIKE", frozenset[int]())
+    with pytest.raises(DataError, match=r"mixture\.drums and mixture\.voices ask for"):
+        crops(songs, replace(ALONE, drums=0, voices=1))
+
+
 def test_a_group_holds_the_sources_of_one_stem(songs: ShardReader) -> None:
     for whole, group in zip(crops(songs, WHOLE), crops(songs, replace(WHOLE, group=1)), strict=True):
         assert group.channels[0] == whole.channels[0]  # the same place, other sources

@@ -1,5 +1,6 @@
-"""Crops that teach a generalist: single sources, stem groups and full mixes, and what two of the channels should say.
+"""Crops that teach a generalist: single sources, stem groups and full mixes, and what some of the channels should say.
 
+A crop is drawn for a `Subject`, a channel or the voices on it, of which it has at least one source.
 Like every crop of the house, each is a pure function of (seed, index). Filters and rooms change what is heard and not what is
 true. As many channels are taught for each crop, so that a batch is a rectangle: first one that sounds, then others that sound
 and, where there are no more of them or now and then anyway, some that do not, because a model must also learn to say nothing.
@@ -19,6 +20,7 @@ from stemscribe.audio import Audio
 from stemscribe.data import effects
 from stemscribe.data.crops import Crop, Grid, Window, draw_window, make_crop, mix_down, notes_of
 from stemscribe.data.shards import ShardReader, ShardTrack
+from stemscribe.errors import DataError
 from stemscribe.model.config import ModelConfig
 from stemscribe.notes import DRUM_PROGRAM, Note
 from stemscribe.pretraining.params import MixtureParams, TrainParams
@@ -176,6 +178,8 @@ def _shares(tracks: Mapping[Subject, int], drums: float, voices: float) -> dict[
     wholes = {kind: sum(balanced[each] for each in tracks if kinds[each] == kind) for kind in of_kind}
     shares = {each: of_kind[kinds[each]] * balanced[each] / wholes[kinds[each]] for each in tracks}
     whole = sum(shares.values())  # less than 1 in songs without drums or voices
+    if whole == 0:
+        raise DataError("no song has what mixture.drums and mixture.voices ask for; lower them, or add songs")
     return {each: share / whole for each, share in shares.items()}
 
 

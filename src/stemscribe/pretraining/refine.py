@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stemscribe.checkpoint import CONFIG, WEIGHTS, load_model, load_provenance
+from stemscribe.errors import UsageError
 from stemscribe.pretraining.params import load_pretrain_params
 from stemscribe.pretraining.train import SHARDS, TRAINED
 from stemscribe.stages import run_stage
@@ -21,6 +22,8 @@ def main(argv: Sequence[str]) -> None:
     """Train the base in the current folder, pretrain/, further."""
     from stemscribe.pretraining.learning import learn
 
+    if argv:
+        raise UsageError(f"this stage takes no argument, not {argv[0]!r}")
     params = load_pretrain_params()
     model = load_model(TRAINED)
     before = load_provenance(TRAINED)

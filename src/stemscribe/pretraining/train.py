@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from stemscribe.errors import UsageError
 from stemscribe.pretraining.params import load_pretrain_params
 from stemscribe.stages import run_stage
 
@@ -22,6 +23,8 @@ def main(argv: Sequence[str]) -> None:
     from stemscribe.pretraining.generalist import SHIFTS
     from stemscribe.pretraining.learning import learn
 
+    if argv:
+        raise UsageError(f"this stage takes no argument, not {argv[0]!r}")
     params = load_pretrain_params()
     model = YourMT3(SMALL)
     initialise(model, SHIFTS, torch.Generator().manual_seed(params.seed))
