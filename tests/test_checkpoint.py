@@ -136,6 +136,55 @@ def test_a_config_that_no_model_of_ours_can_have_is_refused(folder, change, expe
         load_model(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"eos": 2}, "was saved with eos 1, but config.json says 2"),
+        ({"top_k": 1}, "was saved with top_k 2, but config.json says 1"),
+        ({"scale_head": True}, "was saved with scale_head false, but config.json says true"),
+    ],
+)
+def test_a_config_that_fits_by_shape_and_is_another(folder, change, expected):
+    edit_config(folder, **change)
+    with refuses(expected):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("ear", "field", "value"),
+    [("harmonic", "windows", [2048, 4096]), ("harmonic", "unpitched", []), ("percussive", "window", 2048)],
+)
+def test_an_ear_that_fits_by_shape_and_is_another(folder, ear, field, value):
+    content = json.loads((folder / CONFIG).read_text())
+    content["model"]["frame_head"][ear][field] = value
+    (folder / CONFIG).write_text(json.dumps(content))
+    with refuses(f"was saved with frame_head.{ear}.{field}"):
+        load_model(folder)
+
+
+def test_thresholds_and_dropout_may_change_after_training(folder):
+    content = json.loads((folder / CONFIG).read_text())
+    content["model"]["frame_head"].update(active_threshold=0.4, onset_thresholds=[0.2] * 13, exceptions=[[12, 36, 0.7]])
+    content["model"].update(decoder_dropout=0.2, max_length=512)
+    (folder / CONFIG).write_text(json.dumps(content))
+    loaded = load_model(folder).config
+    assert loaded.frame_head is not None
+    assert (loaded.frame_head.active_threshold, loaded.decoder_dropout, loaded.max_length) == (0.4, 0.2, 512)
+
+
+def test_weights_that_do_not_tell_their_architecture_are_read_by_the_config(folder):
+    edit_weights(folder, lambda weights: None)  # written without our header
+    edit_config(folder, top_k=1)
+    assert load_model(folder).config.top_k == 1
+
+
+@pytest.mark.parametrize("told", ["", "[]", "{"])
+def test_an_architecture_that_cannot_be_read(folder, told):
+    save_file(load_file(folder / WEIGHTS), folder / WEIGHTS, metadata={"architecture": told})
+    with refuses("is no JSON object"):
+        load_model(folder)
+
+
 @pytest.mark.parametrize("content", [[], {"model": {}}, {"model": 3, "channels": [4]}, {"model": {}, "channels": "4"}])
 def test_a_config_of_another_form(folder, content):
     (folder / CONFIG).write_text(json.dumps(content))

@@ -4,7 +4,7 @@ import json
 import pytest
 import torch
 
-from stemscribe.model import FULL, SMALL, FrameHeadConfig, HarmonicConfig, ModelConfig, YourMT3
+from stemscribe.model import FULL, SMALL, FrameHeadConfig, HarmonicConfig, ModelConfig, PercussiveConfig, YourMT3
 
 
 @pytest.mark.parametrize("config", [FULL, SMALL], ids=["full", "small"])
@@ -65,8 +65,14 @@ def test_inconsistent_sizes_are_refused_in_one_line(change):
 
 
 def test_thresholds_are_probabilities():
-    with pytest.raises(ValueError, match=r"frame_head has a threshold of 1\.5; it must lie between 0 and 1"):
-        FrameHeadConfig(onset_thresholds=(0.5,) * 12 + (1.5,))
+    for name, value in (
+        ("onset_thresholds", (0.5,) * 12 + (1.5,)),
+        ("active_threshold", 1.5),
+        ("unison_threshold", 1.5),
+        ("exceptions", ((12, 36, 1.5),)),
+    ):
+        with pytest.raises(ValueError, match=rf"frame_head\.{name} has a threshold of 1\.5; it must lie between 0 and 1"):
+            FrameHeadConfig(**{name: value})
     with pytest.raises(ValueError, match="must be 13, one a channel, not 2"):
         dataclasses.replace(SMALL, frame_head=FrameHeadConfig(onset_thresholds=(0.5, 0.5)))
 
@@ -112,6 +118,17 @@ def test_options_add_their_keys_and_no_others():
         "frame_memory.weight",
     }
     assert {key.split(".")[1] for key in added if key.startswith("frame_head.")} == {"linear", "harmonic", "percussive"}
+
+
+def test_a_frame_head_of_the_full_size_adds_its_keys_and_no_others():
+    head = FrameHeadConfig(harmonic=HarmonicConfig(), percussive=PercussiveConfig())
+    with torch.device("meta"):
+        plain, headed = (YourMT3(config).state_dict() for config in (FULL, dataclasses.replace(FULL, frame_head=head)))
+    added = headed.keys() - plain.keys()
+    assert plain.keys() <= headed.keys()
+    assert added
+    assert all(key.startswith("frame_head.") for key in added)
+    assert headed["frame_head.linear.weight"].shape == (4 * 128, FULL.d_model)
 
 
 def test_rms_norm_has_no_biases():

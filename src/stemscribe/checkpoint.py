@@ -3,7 +3,9 @@
 The promise: what loads is exactly what was saved. The weights carry their own sizes, every key must be there
 with its shape and type and none besides, and there is no pickle in it. `config.json` is {"model": all fields
 of ModelConfig, "channels": the channels the model is a specialist of, "programs": the programs it was taught,
-or null for all}; no weight depends on channels or programs, so any folder can be loaded for others.
+or null for all}; no weight depends on channels or programs, so any folder can be loaded for others. Many fields
+(heads, windows, experts per token) change no shape, so the weights' file repeats them in its header, and where it
+does, they must agree; thresholds, with which the same weights can be read otherwise, are left out of it.
 
 Saving takes the memory of no second model: weights are written from where they are, and copied only where they share memory or
 lie in another order (convolutions, in `channels_last`). Loading takes one model's memory; the file is mapped beside it.
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -31,6 +33,7 @@ from stemscribe.model import ModelConfig, YourMT3
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 PROVENANCE = "provenance.json"
+ARCHITECTURE = "architecture"  # key of the weights' header
 SHOWN = 3  # keys named in a message before "and n more"
 
 
@@ -56,7 +59,8 @@ def save_model(
     _check_finite(weights, "the model to be saved")
     with atomic_directory(folder) as partial:
         try:
-            save_file(weights, partial / WEIGHTS, metadata={"format": "pt"})
+            architecture = json.dumps(model.config.architecture(), sort_keys=True)
+            save_file(weights, partial / WEIGHTS, metadata={ARCHITECTURE: architecture})  # of two keys the order would vary
         except SafetensorError as error:  # it knows no other: a full disk, say
             raise refusal(folder, str(error)) from error
         (partial / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone, but a shared cache has many readers
@@ -85,6 +89,7 @@ def load_model(folder: str | os.PathLike[str], channels: Sequence[int] | None = 
     except (RuntimeError, TypeError, OverflowError) as error:  # sizes that no tensor can have
         raise CheckpointError(f"{path / CONFIG} describes no model that can be built; fetch it again") from error
     _check_weights(weights, expected, path / WEIGHTS)
+    _check_architecture(config, path / WEIGHTS)
     try:
         model = YourMT3(config, own_channels if channels is None else channels)
     except ValueError as error:
@@ -205,6 +210,27 @@ def _check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
                 f" {value.dtype} {tuple(value.shape)}"
             )
     _check_finite(weights, str(path))
+
+
+def _check_architecture(config: ModelConfig, path: Path) -> None:
+    """Against the fields that the weights were saved with, if the file tells them."""
+    with safe_open(path, framework="pt") as file:
+        told = (file.metadata() or {}).get(ARCHITECTURE)
+    if told is None:
+        return
+    try:
+        saved = json.loads(told)
+    except ValueError:
+        saved = None
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{path}: what its header says of the architecture is no JSON object; fetch it again")
+    asked = json.loads(json.dumps(config.architecture()))  # lists for tuples
+    for name in sorted(asked.keys() | saved.keys()):
+        if asked.get(name) != saved.get(name):
+            raise CheckpointError(
+                f"{path} was saved with {name} {json.dumps(saved.get(name))}, but config.json says"
+                f" {json.dumps(asked.get(name))}; fetch the folder again"
+            )
 
 
 def _check_finite(weights: Mapping[str, Tensor], where: str) -> None:

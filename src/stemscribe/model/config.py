@@ -22,6 +22,13 @@ from typing import Any, Literal, get_args, get_origin
 
 LATENTS_PER_CHANNEL = 2
 PITCHES = 128
+CHANGEABLE = {  # fields that may change after training
+    *("encoder_dropout", "decoder_dropout", "attention_dropout", "max_length"),
+    *(
+        f"frame_head.{name}"
+        for name in ("onset_thresholds", "active_threshold", "unison_threshold", "exceptions", "initial_bias")
+    ),
+}
 POOLING = 8  # the pre-encoder halves the frequency axis three times
 
 
@@ -73,9 +80,15 @@ class FrameHeadConfig:
     percussive: PercussiveConfig | None = None
 
     def __post_init__(self) -> None:
-        own = [threshold for _, _, threshold in self.exceptions]
-        for threshold in (*self.onset_thresholds, *own, self.active_threshold, self.unison_threshold):
-            _require(0.0 < threshold < 1.0, "frame_head", f"has a threshold of {threshold}; it must lie between 0 and 1")
+        for name, thresholds in (
+            ("onset_thresholds", self.onset_thresholds),
+            ("active_threshold", (self.active_threshold,)),
+            ("unison_threshold", (self.unison_threshold,)),
+            ("exceptions", [threshold for _, _, threshold in self.exceptions]),
+        ):
+            for threshold in thresholds:
+                within = 0.0 < threshold < 1.0
+                _require(within, f"frame_head.{name}", f"has a threshold of {threshold}; it must lie between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -173,6 +186,23 @@ class ModelConfig:
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dump`, one key a field."""
         return dataclasses.asdict(self)
+
+    def architecture(self) -> dict[str, Any]:
+        """What the weights cannot do without, flat: `to_json`, nested names joined by dots, less the ways of reading.
+
+        Thresholds, the bias before training and the dropout say nothing of the function that the weights compute.
+        """
+        flat: dict[str, Any] = {}
+
+        def flatten(content: Mapping[str, Any], before: str) -> None:
+            for name, value in content.items():
+                if isinstance(value, Mapping):
+                    flatten(value, f"{before}{name}.")
+                elif before + name not in CHANGEABLE:
+                    flat[before + name] = value
+
+        flatten(self.to_json(), "")
+        return flat
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "ModelConfig":
