@@ -87,7 +87,7 @@ def test_frame_loss_asks_for_the_voice_only_where_something_sounds() -> None:
 def test_the_decoder_reads_the_frame_head_and_leaves_it_alone(batch: Batch) -> None:
     model = small_model(channels=[4]).train()
     assert model.frame_head is not None
-    losses = batch_losses(model, batch, LossWeights(0.0, 0.0, (1.0, 0.0, 0.0)))
+    losses = batch_losses(model, batch, LossWeights(0.0, 0.3, 0.0, (1.0, 0.0, 0.0)))
     losses.total.backward()
     assert model.frame_memory is not None
     assert model.frame_memory.weight.grad is not None
@@ -127,7 +127,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
 def test_the_parts_add_up_and_every_weight_gets_a_gradient(batch: Batch) -> None:
     model = small_model(channels=[4]).train()
     model.prune = True
-    losses = batch_losses(model, batch, LossWeights(0.3, 0.5, (0.4, 0.24, 0.06)))
+    losses = batch_losses(model, batch, LossWeights(0.3, 0.3, 0.5, (0.4, 0.24, 0.06)))
     expected = losses.tokens + 0.3 * losses.frames + 0.5 * losses.alignment
     torch.testing.assert_close(losses.total.detach(), expected)
     losses.total.backward()
@@ -137,7 +137,7 @@ def test_the_parts_add_up_and_every_weight_gets_a_gradient(batch: Batch) -> None
 
 def test_bucketed_decoding_gives_the_loss_of_one_padded_batch(batch: Batch) -> None:
     model = small_model(channels=[4]).eval()
-    weights = LossWeights(0.0, 0.0, (1.0, 0.0, 0.0))
+    weights = LossWeights(0.0, 0.3, 0.0, (1.0, 0.0, 0.0))
     with torch.no_grad():
         bucketed = batch_losses(model, batch, weights).tokens
         logits = model.training_logits(model(batch.waveform, batch.tokens))

@@ -38,12 +38,12 @@ SHARED = FinetuneParams(
     gradient_clip=1.0,
     validate_every=2,
     validation_seconds=3,
-    share_seconds=3,
     threshold_seconds=3,
     patience=5,
     shares=(1.0,),
     freeze="none",
     frame_head_weight=0.3,
+    voice_weight=0.3,
     alignment_weight=0.3,
     shift_smoothing=(0.4, 0.24, 0.06),
     augment=StemAugmentParams(transpose=1, gain_db=3, noise_db=-60, drop_source=0.2, bleed_share=0.5, bleed_db=-6),
@@ -142,16 +142,12 @@ def test_a_run_that_is_stopped_while_it_settles_settles_alike(
     score = training_run._score_of_base
     monkeypatch.setattr(training_run, "_score_of_base", lambda *given: min(score(*given), 0.0))  # no step is worse
     weights, settled = outcome("whole")
-    share_score, scored = SpecialistTraining.share_score, []
 
-    def stopped_at_the_second(self: SpecialistTraining, device: str) -> float:
-        scored.append(device)
-        if len(scored) == 2:
-            raise KeyboardInterrupt
-        return share_score(self, device)
+    def stopped(self: SpecialistTraining, device: str) -> float:
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(SpecialistTraining, "share_score", stopped_at_the_second)
+        patch.setattr(SpecialistTraining, "score", stopped)
         with pytest.raises(KeyboardInterrupt):
             outcome("stopped")
     again, after = outcome("stopped")
@@ -295,7 +291,7 @@ def test_weights_that_training_made_worse_are_not_kept(bass: ShardReader, tmp_pa
     assert same(weights, small_model().state_dict())
 
 
-@pytest.mark.parametrize(("scores", "kept"), [((0.6, 0.5), 0.25), ((0.5, 0.6), 1.0), ((0.504, 0.5), 1.0)])
+@pytest.mark.parametrize(("scores", "kept"), [((0.6, 0.5), 0.25), ((0.5, 0.6), 0.75), ((0.504, 0.5), 0.75)])
 def test_of_weights_between_base_and_specialist_the_best_in_validation_are_kept(
     bass: ShardReader,
     first_run: tuple[Path, Outcome],
@@ -308,22 +304,34 @@ def test_of_weights_between_base_and_specialist_the_best_in_validation_are_kept(
     shutil.copytree(first_run[0], ended)
     (ended / BASE_SCORE).write_text('{"validation/onset_f1": 0.0}')  # whatever it learned is better than this base
     told = iter(scores)
-    monkeypatch.setattr(SpecialistTraining, "share_score", lambda module, device: next(told))
+    monkeypatch.setattr(SpecialistTraining, "score", lambda module, device: next(told))
     module = lesson(bass)
-    outcome = train(module, ended, "cpu", SHARED.patience, SHARED.gradient_clip, shares=(0.25, 1.0))
+    outcome = train(module, ended, "cpu", SHARED.patience, SHARED.gradient_clip, shares=(0.25, 0.75))
     base, best = small_model().state_dict(), torch.load(ended / BEST, weights_only=True)["state_dict"]
     assert outcome.share == kept
-    assert outcome.scores == {"0.25": scores[0], "1": scores[1]}
+    assert outcome.scores == {"0.25": scores[0], "0.75": scores[1]}
     for name, weight in module.model.state_dict().items():
         start, end = base[name].double(), best[f"model.{name}"].double()
         assert torch.allclose(weight.double(), start + kept * (end - start), atol=1e-6)
 
 
-def test_the_score_that_decides_is_that_of_validation_on_longer_excerpts(bass: ShardReader) -> None:
+def test_what_validation_has_read_is_not_read_again(
+    bass: ShardReader, first_run: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = tmp_path / "ended"
+    shutil.copytree(first_run[0], ended)
+    (ended / BASE_SCORE).write_text('{"validation/onset_f1": 0.0}')
+    monkeypatch.setattr(SpecialistTraining, "score", lambda module, device: pytest.fail("read again"))
+    outcome = train(lesson(bass), ended, "cpu", SHARED.patience, SHARED.gradient_clip, shares=(0.0, 1.0))
+    best = torch.load(ended / BEST, weights_only=True)["validation_score"]
+    assert outcome.scores == {"0": 0.0, "1": round(best, 4)}
+
+
+def test_the_score_of_a_share_is_that_of_validation(bass: ShardReader) -> None:
     module = lesson(bass)
     trainer = pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
     (found,) = trainer.validate(module, verbose=False)
-    assert module.share_score("cpu") == pytest.approx(found[MONITOR])  # excerpts are as long here
+    assert module.score("cpu") == pytest.approx(found[MONITOR])
 
 
 def test_a_base_that_is_kept_keeps_its_thresholds_whatever_the_best_weights_hold(
@@ -346,7 +354,7 @@ def test_a_base_that_is_kept_keeps_its_thresholds_whatever_the_best_weights_hold
 def test_tokens_decide_where_they_are_what_is_judged(bass: ShardReader) -> None:
     mix = ShardReader(bass.folder.parent / "mix")
     module = SpecialistTraining(specialist_of(small_model(), [4]), bass, mix, SHARED, OWN, "tokens", 1)
-    score = module.share_score("cpu")
+    score = module.score("cpu")
     assert 0.0 <= score <= 1.0
     assert module.listen("cpu").heard  # the frame head gets thresholds all the same
 

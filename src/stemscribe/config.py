@@ -110,12 +110,12 @@ class FinetuneParams:
     gradient_clip: float  # global norm
     validate_every: int  # steps
     validation_seconds: float  # of each validation track
-    share_seconds: float  # of each of them, for choosing a share when a training is over
-    threshold_seconds: float  # of each of them, for choosing the thresholds of the frame head then
+    threshold_seconds: float  # of each of them, for choosing the thresholds of the frame head when a training is over
     patience: int  # validations without a better score
     shares: tuple[float, ...]  # of the way from the base to the best weights, of which the best in validation is kept
     freeze: str  # what does not learn: none, conv (the convolutions) or encoder (convolutions and encoder)
     frame_head_weight: float
+    voice_weight: float  # inside the frame head's loss, of telling voices from instruments, against onsets
     alignment_weight: float
     shift_smoothing: tuple[float, float, float]  # target mass on the tick itself, each first and each second neighbour
     augment: StemAugmentParams
@@ -329,12 +329,11 @@ def _check(params: Params, where: str) -> Params:
         require(stem.finetune.steps >= 1, f"stems.{name}.finetune.steps", "at least 1")
     for field in ("batch_size", "channels_per_crop", "validate_every", "patience"):
         require(getattr(tuning, field) >= 1, f"finetune.{field}", "at least 1")
-    for field in ("warmup_steps", "weight_decay", "frame_head_weight", "alignment_weight"):
+    for field in ("warmup_steps", "weight_decay", "frame_head_weight", "voice_weight", "alignment_weight"):
         require(getattr(tuning, field) >= 0, f"finetune.{field}", "at least 0")
     require(tuning.freeze in ("none", "conv", "encoder"), "finetune.freeze", "none, conv or encoder")
     require(tuning.gradient_clip > 0, "finetune.gradient_clip", "a number above 0")
     require(tuning.validation_seconds > 0, "finetune.validation_seconds", "a number above 0")
-    require(tuning.share_seconds > 0, "finetune.share_seconds", "a number above 0")
     require(tuning.threshold_seconds > 0, "finetune.threshold_seconds", "a number above 0")
     proper = tuning.shares and all(0 <= share <= 1 for share in tuning.shares)
     require(bool(proper), "finetune.shares", "at least one share from 0 (the base) to 1 (the best weights)")

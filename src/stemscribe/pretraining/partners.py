@@ -59,7 +59,7 @@ class _Task:
 
 def loss_weights(train: TrainParams) -> LossWeights:
     """How the parts of the loss add up, for all who work on a batch."""
-    return LossWeights(train.frame_head_weight, train.alignment_weight, train.shift_smoothing, train.voice_weight)
+    return LossWeights(train.frame_head_weight, train.voice_weight, train.alignment_weight, train.shift_smoothing)
 
 
 class Partners:

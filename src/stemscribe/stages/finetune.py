@@ -102,7 +102,7 @@ def _export(stem: str, model: YourMT3, manifest: Mapping[str, Any], facts: dict[
     print(
         f"{stem}: validation onset F1 {training['base_score']:.3f} before, {training['best_score']:.3f} after "
         f"{training['steps']} steps ({training['seconds']:.0f} s)"
-        f"{f'; on longer excerpts {tried}' if tried else ''}; kept {kept(training['share'])}",
+        f"{f'; {tried} of the way' if tried else ''}; kept {kept(training['share'])}",
         flush=True,
     )
     save_model(Path("models") / stem, model, facts, manifest["programs"])

@@ -32,9 +32,9 @@ class LossWeights:
     """How the parts add up, and how soft a tick is."""
 
     frames: float
+    voice: float  # inside `frames`: of voice or instrument, where something sounds, against the onsets
     alignment: float
     shift_smoothing: tuple[float, float, float]
-    voice: float = 0.3  # of voice or instrument, where something sounds, against the onsets
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Outcome:
     base_score: float  # validation onset F1 before the first step
     best_score: float  # the best validation onset F1, of the base or after some step
     share: float  # of the way from the base to the weights with that score, at which the kept weights lie; 0 is the base
-    scores: dict[str, float]  # onset F1 on longer excerpts at each share that was tried
+    scores: dict[str, float]  # validation onset F1 at each share that was tried
     seconds: float  # wall time of this process; less than the training took if it was resumed
     resumed_at: int  # step at which this process took over, 0 for a run from the start
 
@@ -93,7 +93,7 @@ def train(
     scores: dict[str, float] = {}
     if score >= base_score:
         module.load_state_dict(best["state_dict"])
-        share, scores = _settle(module, load_checkpoint(folder / BASE), shares, device)
+        share, scores = _settle(module, load_checkpoint(folder / BASE), shares, {0.0: base_score, 1.0: score}, device)
     else:
         module.model.load_state_dict(load_checkpoint(folder / BASE))
     seconds = time.monotonic() - started
@@ -102,12 +102,19 @@ def train(
 
 @torch.no_grad()
 def _settle(
-    module: SpecialistTraining, base: dict[str, Tensor], shares: Sequence[float], device: str
+    module: SpecialistTraining, base: dict[str, Tensor], shares: Sequence[float], known: Mapping[float, float], device: str
 ) -> tuple[float, dict[str, float]]:
     """Give the module the weights at the best of some shares of the way from the base to its own, with thresholds for them.
 
     Of shares that a few minutes of music cannot tell apart the largest is the best: the sounds and songs of the training are
     what a specialist is for. The base keeps its own thresholds, which were chosen on more music.
+
+    Args:
+        module: with the best weights; changed in place.
+        base: the weights of the base.
+        shares: to try.
+        known: of some shares, the validation score that they had already.
+        device: `cpu` or `cuda`.
 
     Returns:
         the share, and the onset F1 at each share that was tried.
@@ -118,11 +125,14 @@ def _settle(
     def go(share: float) -> None:
         model.load_state_dict({name: between(base[name], weight, share) for name, weight in own.items()})
 
-    scores = {}
+    scores = dict[float, float]()
     for share in shares:
+        if share in known:
+            scores[share] = known[share]
+            continue
         interruption.check()
         go(share)
-        scores[share] = module.share_score(device)
+        scores[share] = module.score(device)
     least = max(scores.values()) - LEVEL
     best = max(share for share, score in scores.items() if score >= least)
     go(best)

@@ -89,7 +89,9 @@ class SpecialistTraining(pl.LightningModule):
         super().__init__()
         self.model = model
         self._shards, self._mix, self._shared, self._own, self._seed = shards, mix, shared, own, seed
-        self._weights = LossWeights(shared.frame_head_weight, shared.alignment_weight, shared.shift_smoothing)
+        self._weights = LossWeights(
+            shared.frame_head_weight, shared.voice_weight, shared.alignment_weight, shared.shift_smoothing
+        )
         self._decode, self._programs = decode, shards.manifest["programs"]
         self._transcriber = Transcriber(model, self._programs, decode)
         self._drums = set(self._programs) == {DRUM_PROGRAM}
@@ -162,11 +164,11 @@ class SpecialistTraining(pl.LightningModule):
         estimate = list(transcriber.transcribe(excerpt.audio).notes)
         return [(drum_counts if self._drums else onset_counts)(reference, estimate).f1]
 
-    def share_score(self, device: str) -> float:
-        """Onset F1 as in validation, over `share_seconds` of each track, with the weights that the model holds."""
+    def score(self, device: str) -> float:
+        """Onset F1 as in validation, with the weights that the model holds."""
         self.model.eval()
         transcriber = Transcriber(self.model, self._programs, self._decode, device)
-        scores = [self._scores_of(transcriber, excerpt) for excerpt in self._heard(self._shared.share_seconds)]
+        scores = [self._scores_of(transcriber, excerpt) for excerpt in self._excerpts]
         return float(np.mean(scores, axis=0).max())
 
     def listen(self, device: str) -> Listening:
