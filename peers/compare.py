@@ -32,6 +32,7 @@ from stemscribe.config import HEADS, TOKENS, load_params
 from stemscribe.errors import DataError, StemscribeError, UsageError
 from stemscribe.scoring.notes import Tolerances
 from stemscribe.stages import STEMS
+from stemscribe.stages.base import model_digest
 
 HERE = Path(__file__).parent
 PARTS = (*STEMS, MIX)
@@ -85,13 +86,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         results=results,
         pairs=pairs(list(results), [PEERS[peer].title for peer in options.peers], heads),
         machine=machine(options.device),
+        base=model_digest(options.models / "base"),
         draws=params.evaluate.bootstrap_draws,
         seed=params.seed,
         tolerances=tolerances,
     )
-    with atomic_file(options.output) as partial:
-        partial.write_text(page(contest), encoding="utf-8")
-    write_json(options.output.with_suffix(".json"), figures(contest))
+    with atomic_file(options.output) as text, atomic_file(options.output.with_suffix(".json")) as numbers:
+        text.write_text(page(contest), encoding="utf-8")
+        write_json(numbers, figures(contest))
     print(page(contest))
     print(f"written to {options.output}; the notes are in {work / 'notes'}", file=sys.stderr)
 

@@ -30,6 +30,7 @@ class Contest:
     results: Mapping[str, Mapping[str, Result]]  # who -> part -> result, in the order of the rows
     pairs: Sequence[tuple[str, str]]  # who minus whom
     machine: str  # in words
+    base: str  # digest of our base, as base.sha256 knows it
     draws: int
     seed: int
     tolerances: Tolerances = STANDARD
@@ -39,7 +40,7 @@ def figures(contest: Contest) -> dict[str, Any]:
     """The scores and differences of the page, for JSON.
 
     Returns:
-        `command`, `corpus`, `tracks` (part -> how many), `f1` (who -> part -> score -> mean and half_width of the 95 %
+        `command`, `corpus`, `base`, `tracks` (part -> how many), `f1` (who -> part -> score -> mean and half_width of the 95 %
         interval), `differences` (of each pair `one`, `minus` and, by part and score, mean, low and high).
     """
 
@@ -59,6 +60,7 @@ def figures(contest: Contest) -> dict[str, Any]:
     return {
         "command": contest.command,
         "corpus": contest.corpus,
+        "base": contest.base,
         "tracks": {name: len(part.tracks) for name, part in contest.parts.items()},
         "f1": {
             who: {
@@ -83,7 +85,7 @@ def page(contest: Contest) -> str:
     blocks = [
         f"# {contest.title}",
         _text(f"Made by `{contest.command}`; nothing here is written by hand. Heard: {contest.corpus}."),
-        _text(f"Tracks with a note of the part: {lengths}."),
+        _text(f"Tracks with a note of the part: {lengths}. Our base has the digest `{contest.base[:12]}...` (docs/base.md)."),
         *_reading(contest),
         "## Onset F1",
         _text(f"Mean over tracks {PLUS_MINUS} half of its 95 % interval over the choice of tracks."),

@@ -136,12 +136,13 @@ def test_a_midi_file_that_is_there_is_replaced_only_by_name(
 
 
 def test_a_head_that_a_model_lacks_is_refused_before_it_listens(
-    capsys: pytest.CaptureFixture[str], song: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], bass_model: Path, song: Path, tmp_path: Path
 ) -> None:
     save_model(tmp_path / "plain", tiny_model(), {})
     for options, expected in (
-        (["--decode", "frames"], "this model has no frame head; decode tokens"),
+        (["--decode", "frames"], "--decode frames is for the frame head, and"),
         (["--no-overlap"], "--no-overlap is for the frame head, and"),
+        (["--model", bass_model, "--decode", "frames"], f"and {tmp_path / 'plain'} has none"),
     ):
         code, out, err = run(capsys, "transcribe", song, "--model", tmp_path / "plain", *options)
         assert (code, out) == (2, "")

@@ -19,6 +19,7 @@ from stemscribe.atomic import write_json
 from stemscribe.checkpoint import save_model
 from stemscribe.errors import DataError
 from stemscribe.stages import STEMS, evaluate
+from stemscribe.stages.base import SHIPPED, model_digest
 from tiny_model import small_model
 
 REPOSITORY = Path(__file__).parents[1]
@@ -147,6 +148,13 @@ def test_the_table_of_results_is_what_was_measured(scored: Path) -> None:
     assert text.split("<!-- /peers -->")[1] == README.split("<!-- /peers -->")[1]
     readme_table.main()
     assert (scored / "README.md").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("page", ["peers/results", "benchmarks/out_of_domain"])
+def test_the_other_transcribers_stand_beside_the_base_that_is_shipped(page: str) -> None:
+    figures = json.loads((REPOSITORY / f"{page}.json").read_text(encoding="utf-8"))
+    assert figures["base"] == model_digest(SHIPPED["small"])
+    assert f"`{figures['base'][:12]}...`" in (REPOSITORY / f"{page}.md").read_text(encoding="utf-8")
 
 
 def test_the_headlines_in_the_readme_are_those_of_metrics() -> None:

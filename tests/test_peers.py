@@ -120,6 +120,7 @@ def contest(tmp_path: Path) -> table.Contest:
         },
         [("specialist, tokens", "Peer")],
         "1 thread",
+        "ab" * 32,
         100,
         1,
     )
@@ -132,6 +133,7 @@ def test_the_page_shows_scores_differences_and_speed(tmp_path: Path) -> None:
     assert "| specialist, tokens | 1.000 \N{PLUS-MINUS SIGN} 0.000 | 1.000 \N{PLUS-MINUS SIGN} 1.000 |" in onset
     assert "| specialist, tokens minus Peer | **+0.333 (+0.333 to +0.333)** |" in text
     assert "| Peer | 4 (8) | \N{EN DASH} |" in text
+    assert "Our base has the digest `abababababab...`" in " ".join(text.split())
     assert "Peer know no drums" in " ".join(text.split())
     assert max(len(line) for line in text.splitlines() if not line.startswith("|")) <= table.LINE
 
@@ -244,6 +246,7 @@ def test_a_comparison_from_shards_to_page(tmp_path: Path, monkeypatch: pytest.Mo
     (project / "data/shards/mix").symlink_to(project / "data/shards/other")  # whose notes are pitched as well
     monkeypatch.chdir(project)
     monkeypatch.setattr(compare, "heads_of", lambda models: ("tokens",))
+    monkeypatch.setattr(compare, "model_digest", lambda folder: "ab" * 32)
     listener = tmp_path / "listener.py"
     listener.write_text(
         f"import sys; sys.path.insert(0, {str(REPOSITORY / 'peers')!r})\n"
@@ -257,6 +260,7 @@ def test_a_comparison_from_shards_to_page(tmp_path: Path, monkeypatch: pytest.Mo
     # of 32 notes the first is found in the first track; the others begin 10 ms later each
     assert "| base, tokens | 0.061 " in (project / "page.md").read_text()
     figures = json.loads((project / "page.json").read_text())
+    assert figures["base"] == "ab" * 32
     assert figures["f1"]["base, tokens"]["bass"]["onset"]["mean"] == pytest.approx(0.061, abs=0.001)
     with (project / "work/peers/demo/notes/base-tokens/bass/notes.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == len(TRACKS)

@@ -124,13 +124,17 @@ def transcribe(
         print(f"{audio}: resampled from {rate} Hz to {SAMPLE_RATE} Hz", file=sys.stderr)
     if (clipped := clipped_share(recording)) > CLIPPED_SHARE:
         print(f"{audio}: {clipped:.1%} of it is clipped, notes may be wrong; a quieter recording is better", file=sys.stderr)
-    notes: list[Note] = []
+    listeners: list[tuple[Path, str, Transcriber]] = []  # all of them are there before the first one listens
     for folder in folders:
         network = load_model(folder)
         head = decode or (FRAMES if network.frame_head is not None and not int8 else TOKENS)
-        if no_overlap and head == TOKENS:
-            raise UsageError(f"--no-overlap is for the frame head, and {folder} has none; leave it out")
+        if network.frame_head is None and (head == FRAMES or no_overlap):
+            option = "--decode frames" if head == FRAMES else "--no-overlap"
+            raise UsageError(f"{option} is for the frame head, and {folder} has none; leave it out")
         listener = Transcriber(network, load_programs(folder), head, runtime.device(), int8, not no_overlap)
+        listeners.append((folder, head, listener))
+    notes: list[Note] = []
+    for folder, head, listener in listeners:
         found = listener.transcribe(recording).notes
         print(f"{folder}: {len(found)} notes ({head})", file=sys.stderr)
         notes.extend(found)
