@@ -15,6 +15,7 @@ from stemscribe.audio import write_flac
 from stemscribe.checkpoint import save_model
 from stemscribe.cli import STAGES, STEM_STAGES, main
 from stemscribe.midi import read_midi, write_midi
+from stemscribe.stages.base import FRESH_HEAD
 from tiny_model import small_model, tiny_model
 
 
@@ -149,6 +150,26 @@ def test_a_head_that_a_model_lacks_is_refused_before_it_listens(
         assert expected in err
         assert len(err.splitlines()) == 1
     assert not song.with_suffix(".mid").exists()
+
+
+def test_a_fresh_frame_head_is_read_only_if_asked_for(capsys: pytest.CaptureFixture[str], song: Path, tmp_path: Path) -> None:
+    fresh = str(tmp_path / "fresh")
+    save_model(fresh, small_model(), {"changes": [FRESH_HEAD]})
+    for options, head in (((), "tokens"), (("--decode", "frames"), "frames")):
+        code, _, err = run(capsys, "transcribe", song, "--model", fresh, "--output", tmp_path / f"{head}.mid", *options)
+        assert code == 0
+        assert err.rstrip().endswith(f"notes ({head})")
+    code, _, err = run(capsys, "transcribe", song, "--model", fresh, "--no-overlap")
+    assert code == 2
+    assert "has none that was taught" in err
+
+
+def test_a_recording_is_never_replaced(capsys: pytest.CaptureFixture[str], bass_model: Path, song: Path) -> None:
+    before = song.read_bytes()
+    code, _, err = run(capsys, "transcribe", song, "--model", bass_model, "--output", song)
+    assert code == 2
+    assert "is the recording itself; name another file with --output" in err
+    assert song.read_bytes() == before
 
 
 def test_what_is_missing_is_one_line_and_exit_code_1(

@@ -87,7 +87,9 @@ def transcribe(
     ] = None,
     decode: Annotated[
         str | None,
-        typer.Option(help="tokens or frames (default: frames where the model has a frame head)", show_default=False),
+        typer.Option(
+            help="tokens or frames (default: frames where the model has a frame head that was taught)", show_default=False
+        ),
     ] = None,
     int8: Annotated[
         bool, typer.Option("--int8", help="quantise the token decoder: faster on CPUs, some notes differ (docs/model.md)")
@@ -100,10 +102,11 @@ def transcribe(
     """Write the notes of a recording as MIDI, with one or several models."""
     from stemscribe import runtime
     from stemscribe.audio import SAMPLE_RATE, clipped_share, read_audio, recording_length
-    from stemscribe.checkpoint import load_model, load_programs
+    from stemscribe.checkpoint import load_model, load_programs, load_provenance
     from stemscribe.config import FRAMES, HEADS, TOKENS
     from stemscribe.midi import write_midi
     from stemscribe.notes import Note, clean_notes
+    from stemscribe.stages.base import FRESH_HEAD
     from stemscribe.transcriber import Transcriber
 
     if decode not in (None, *HEADS):
@@ -119,6 +122,8 @@ def transcribe(
     target = output or audio.with_suffix(".mid")
     if output is None and target.exists():
         raise UsageError(f"{target} is there already; name it with --output to replace it, or name another")
+    if target.exists() and audio.exists() and target.samefile(audio):
+        raise UsageError(f"{target} is the recording itself; name another file with --output")
     recording = read_audio(audio)
     if (rate := recording_length(audio).rate) != SAMPLE_RATE:
         print(f"{audio}: resampled from {rate} Hz to {SAMPLE_RATE} Hz", file=sys.stderr)
@@ -127,10 +132,13 @@ def transcribe(
     listeners: list[tuple[Path, str, Transcriber]] = []  # all of them are there before the first one listens
     for folder in folders:
         network = load_model(folder)
-        head = decode or (FRAMES if network.frame_head is not None and not int8 else TOKENS)
-        if network.frame_head is None and (head == FRAMES or no_overlap):
-            option = "--decode frames" if head == FRAMES else "--no-overlap"
-            raise UsageError(f"{option} is for the frame head, and {folder} has none; leave it out")
+        taught = network.frame_head is not None and FRESH_HEAD not in load_provenance(folder).get("changes", ())
+        head = decode or (FRAMES if taught and not int8 else TOKENS)
+        if no_overlap and head == TOKENS:
+            kind = "none" if network.frame_head is None else "none that was taught"
+            raise UsageError(f"--no-overlap is for the frame head, and {folder} has {kind}; leave it out")
+        if head == FRAMES and network.frame_head is None:
+            raise UsageError(f"--decode frames is for the frame head, and {folder} has none; leave it out")
         listener = Transcriber(network, load_programs(folder), head, runtime.device(), int8, not no_overlap)
         listeners.append((folder, head, listener))
     notes: list[Note] = []

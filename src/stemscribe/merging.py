@@ -98,23 +98,14 @@ def _with_thresholds(config: ModelConfig, specialists: Sequence[YourMT3]) -> Mod
     return replace(config, frame_head=head)
 
 
-def _without_thresholds(config: ModelConfig) -> ModelConfig:
-    """The same with the same thresholds as every other."""
-    head = config.frame_head
-    if head is None:
-        return config
-    usual = replace(head, onset_thresholds=(0.5,) * config.channels, active_threshold=0.5, unison_threshold=0.5, exceptions=())
-    return replace(config, frame_head=usual)
-
-
 def _mean(weights: Sequence[Tensor]) -> Tensor:
     return weights[0] if len(weights) == 1 or not weights[0].is_floating_point() else torch.stack(list(weights)).mean(dim=0)
 
 
 def _check_kin(base: YourMT3, specialist: YourMT3, origin: Path, folder: Path) -> None:
-    """Equal but for thresholds and channels, so that a weight means the same in both."""
+    """Of one architecture, whatever their thresholds and channels, so that a weight means the same in both."""
     one, other = base.state_dict(), specialist.state_dict()
-    same = _without_thresholds(specialist.config) == _without_thresholds(base.config)
+    same = specialist.config.architecture() == base.config.architecture()
     if not same or {key: value.shape for key, value in one.items()} != {key: value.shape for key, value in other.items()}:
         raise CheckpointError(f"{folder} is of another architecture than {origin}; merge a base with its own specialists")
 

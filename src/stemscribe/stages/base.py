@@ -49,6 +49,7 @@ BASE = Path("models/base")
 SHIPPED = {"small": Path(stemscribe.__file__).parent / "weights" / "small"}
 MADE = "made"  # a folder inside the one that is being written
 HEAD_SEED = 1  # of a fresh frame head
+FRESH_HEAD = "a fresh frame head, which has learned nothing yet"  # in provenance.json, under "changes"
 
 
 def reads(stem: str | None = None) -> tuple[str, ...]:
@@ -140,7 +141,7 @@ def install(source: Path, target: Path, base: BaseParams, digest: str) -> list[s
             changes.append(f"a specialist for channels {', '.join(map(str, own))}, now for all")
         if base.frame_head == "add" and model.frame_head is None:
             model = with_frame_head(model)
-            changes.append("a fresh frame head, which has learned nothing yet")
+            changes.append(FRESH_HEAD)
         if changes:
             facts = {**describe({"base": base}, {base.source: digest}), "changes": changes, "source": origin}
             save_model(made, model, facts)
