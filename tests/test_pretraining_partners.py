@@ -16,15 +16,15 @@ from stemscribe.errors import StemscribeError
 from stemscribe.model.yourmt3 import YourMT3
 from stemscribe.pretraining.crops import GeneralistCrops
 from stemscribe.pretraining.params import load_pretrain_params
-from stemscribe.pretraining.partners import Share, loss_weights, partners
-from stemscribe.training.losses import batch_losses
+from stemscribe.pretraining.partners import Share, partners
+from stemscribe.training.losses import LossWeights, batch_losses
 from tiny_model import small_model
 
 SEED = 3
 SHIPPED = load_pretrain_params(Path(__file__).parents[1] / "pretrain/params.yaml").train
 MIXTURE = replace(SHIPPED.mixture, channels=2)
 TRAIN = replace(SHIPPED, steps=10, batch_size=4, mixture=MIXTURE)
-WEIGHTS = loss_weights(TRAIN)
+WEIGHTS = LossWeights.of(TRAIN)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ import yaml
 from stemscribe.errors import UsageError
 
 Section = TypeVar("Section")
+Requirement = Callable[[bool, str, str], None]  # see `requirement`
 
 TOKENS, FRAMES = "tokens", "frames"
 HEADS = (TOKENS, FRAMES)
@@ -100,24 +101,30 @@ class StemAugmentParams(AugmentParams):
 
 
 @dataclass(frozen=True)
-class FinetuneParams:
-    """Fine-tuning settings that all stems share."""
+class LearningParams:
+    """What fine-tuning and the training of the small base (`pretraining/params.py`) have in common."""
 
     batch_size: int  # segments
-    channels_per_crop: int  # taught at a time, where a stem has more
     warmup_steps: int
     weight_decay: float
     gradient_clip: float  # global norm
     validate_every: int  # steps
     validation_seconds: float  # of each validation track
-    threshold_seconds: float  # of each of them, for choosing the thresholds of the frame head when a training is over
-    patience: int  # validations without a better score
-    shares: tuple[float, ...]  # of the way from the base to the best weights, of which the best in validation is kept
-    freeze: str  # what does not learn: none, conv (the convolutions) or encoder (convolutions and encoder)
     frame_head_weight: float
     voice_weight: float  # inside the frame head's loss, of telling voices from instruments, against onsets
     alignment_weight: float
     shift_smoothing: tuple[float, float, float]  # target mass on the tick itself, each first and each second neighbour
+
+
+@dataclass(frozen=True)
+class FinetuneParams(LearningParams):
+    """Fine-tuning settings that all stems share."""
+
+    channels_per_crop: int  # taught at a time, where a stem has more
+    threshold_seconds: float  # of each validation track, for choosing the thresholds of the frame head when a training is over
+    patience: int  # validations without a better score
+    shares: tuple[float, ...]  # of the way from the base to the best weights, of which the best in validation is kept
+    freeze: str  # what does not learn: none, conv (the convolutions) or encoder (convolutions and encoder)
     augment: StemAugmentParams
 
 
@@ -299,16 +306,57 @@ def _scalar(kind: type, value: Any, where: str) -> Any:
     raise UsageError(f"{where}: expected {names[kind]}, found {value!r}")
 
 
-def _check(params: Params, where: str) -> Params:
-    """Refuse values that are of the right kind but make no sense."""
+def requirement(where: str) -> Requirement:
+    """A function `(condition, name, expected)` that refuses a setting whose condition is false.
+
+    Args:
+        where: the file, for the message.
+    """
 
     def require(condition: bool, name: str, expected: str) -> None:
         if not condition:
             raise UsageError(f"{where}: {name}: expected {expected}")
 
+    return require
+
+
+def check_seed(seed: int, name: str, require: Requirement) -> None:
+    """Refuse a seed that some library would."""
+    require(0 <= seed < 2**31, name, "a whole number from 0 to 2147483647")
+
+
+def check_learning(learning: LearningParams, name: str, require: Requirement) -> None:
+    """Refuse a training that cannot be.
+
+    Args:
+        learning: its settings.
+        name: their section.
+        require: what refuses, see `requirement`.
+    """
+    for field in ("batch_size", "validate_every"):
+        require(getattr(learning, field) >= 1, f"{name}.{field}", "at least 1")
+    for field in ("warmup_steps", "weight_decay", "frame_head_weight", "voice_weight", "alignment_weight"):
+        require(getattr(learning, field) >= 0, f"{name}.{field}", "at least 0")
+    for field in ("gradient_clip", "validation_seconds"):
+        require(getattr(learning, field) > 0, f"{name}.{field}", "a number above 0")
+    centre, first, second = learning.shift_smoothing
+    smooth = min(centre, first, second) >= 0 and abs(centre + 2 * first + 2 * second - 1) < 1e-6
+    require(smooth, f"{name}.shift_smoothing", "shares a, b, c of at least 0 with a + 2b + 2c = 1")
+
+
+def check_augment(augment: AugmentParams, name: str, require: Requirement) -> None:
+    """Refuse changes that no crop can undergo; arguments as of `check_learning`."""
+    require(0 <= augment.transpose <= 12, f"{name}.transpose", "0 to 12 semitones")
+    require(augment.gain_db >= 0, f"{name}.gain_db", "at least 0 dB")
+    require(augment.noise_db <= 0, f"{name}.noise_db", "a level of 0 dB or below")
+
+
+def _check(params: Params, where: str) -> Params:
+    """Refuse values that are of the right kind but make no sense."""
+    require = requirement(where)
     demo, tuning, prepare = params.demo, params.finetune, params.prepare
     for name, seed in (("seed", params.seed), ("corpus.seed", params.corpus.seed)):
-        require(0 <= seed < 2**31, name, "a whole number from 0 to 2147483647")
+        check_seed(seed, name, require)
     require(bool(params.corpus.name) and Path(params.corpus.name).name == params.corpus.name, "corpus.name", "a plain name")
     require(demo.songs > demo.validation + demo.test, "demo.songs", "more songs than validation and test take together")
     require(demo.validation >= 1 and demo.test >= 1, "demo.validation and demo.test", "at least one song each")
@@ -327,22 +375,14 @@ def _check(params: Params, where: str) -> Params:
         require(all(0 <= p <= 128 for p in stem.programs), f"stems.{name}.programs", "programs from 0 to 128 (drums)")
         require(stem.finetune.learning_rate > 0, f"stems.{name}.finetune.learning_rate", "a number above 0")
         require(stem.finetune.steps >= 1, f"stems.{name}.finetune.steps", "at least 1")
-    for field in ("batch_size", "channels_per_crop", "validate_every", "patience"):
+    check_learning(tuning, "finetune", require)
+    check_augment(tuning.augment, "finetune.augment", require)
+    for field in ("channels_per_crop", "patience"):
         require(getattr(tuning, field) >= 1, f"finetune.{field}", "at least 1")
-    for field in ("warmup_steps", "weight_decay", "frame_head_weight", "voice_weight", "alignment_weight"):
-        require(getattr(tuning, field) >= 0, f"finetune.{field}", "at least 0")
     require(tuning.freeze in ("none", "conv", "encoder"), "finetune.freeze", "none, conv or encoder")
-    require(tuning.gradient_clip > 0, "finetune.gradient_clip", "a number above 0")
-    require(tuning.validation_seconds > 0, "finetune.validation_seconds", "a number above 0")
     require(tuning.threshold_seconds > 0, "finetune.threshold_seconds", "a number above 0")
     proper = tuning.shares and all(0 <= share <= 1 for share in tuning.shares)
     require(bool(proper), "finetune.shares", "at least one share from 0 (the base) to 1 (the best weights)")
-    centre, first, second = tuning.shift_smoothing
-    smooth = min(centre, first, second) >= 0 and abs(centre + 2 * first + 2 * second - 1) < 1e-6
-    require(smooth, "finetune.shift_smoothing", "shares a, b, c of at least 0 with a + 2b + 2c = 1")
-    require(0 <= tuning.augment.transpose <= 12, "finetune.augment.transpose", "0 to 12 semitones")
-    require(tuning.augment.gain_db >= 0, "finetune.augment.gain_db", "at least 0 dB")
-    require(tuning.augment.noise_db <= 0, "finetune.augment.noise_db", "a level of 0 dB or below")
     require(0 <= tuning.augment.drop_source < 1, "finetune.augment.drop_source", "a probability below 1")
     require(0 <= tuning.augment.bleed_share <= 1, "finetune.augment.bleed_share", "a share from 0 to 1")
     require(tuning.augment.bleed_db <= 0, "finetune.augment.bleed_db", "a level of 0 dB or below")

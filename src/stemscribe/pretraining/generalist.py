@@ -23,11 +23,11 @@ from stemscribe.model.yourmt3 import YourMT3
 from stemscribe.notes import DRUM_PROGRAM, Note, clip_notes
 from stemscribe.pretraining.crops import GeneralistCrops, stem_group
 from stemscribe.pretraining.params import ScratchParams, TrainParams
-from stemscribe.pretraining.partners import Partners, Share, loss_weights
+from stemscribe.pretraining.partners import Partners, Share
 from stemscribe.scoring.drums import drum_counts
 from stemscribe.scoring.notes import onset_counts
 from stemscribe.stages import STEMS
-from stemscribe.training.losses import batch_losses
+from stemscribe.training.losses import LossWeights, batch_losses
 from stemscribe.training.schedule import adamw
 from stemscribe.transcriber import Transcriber, Transcription
 
@@ -55,7 +55,7 @@ class GeneralistTraining(pl.LightningModule):
         self._shards, self._train, self._seed = shards, train, seed
         self._partners = partners
         self._share = Share(0, 1 + (len(partners) if partners else 0))
-        self._weights = loss_weights(train)
+        self._weights = LossWeights.of(train)
         self.steps_per_epoch = min(train.validate_every, train.steps)
         self.epochs = -(-train.steps // self.steps_per_epoch)
         self._decoder_starts = -1  # before the first step

@@ -4,8 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from stemscribe.config import AugmentParams, parse, read_yaml
-from stemscribe.errors import UsageError
+from stemscribe.config import (
+    AugmentParams,
+    LearningParams,
+    Requirement,
+    check_augment,
+    check_learning,
+    check_seed,
+    parse,
+    read_yaml,
+    requirement,
+)
 from stemscribe.vocabulary import NUM_CHANNELS
 
 
@@ -53,22 +62,12 @@ class RoomAugmentParams(AugmentParams):
 
 
 @dataclass(frozen=True)
-class TrainParams:
+class TrainParams(LearningParams):
     """The optimisation."""
 
     steps: int
-    batch_size: int
     processes: int  # that share each batch on a CPU; a GPU takes it as a whole
     learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    gradient_clip: float
-    validate_every: int
-    validation_seconds: float
-    frame_head_weight: float
-    voice_weight: float  # inside the frame head's loss: telling voices from instruments
-    alignment_weight: float
-    shift_smoothing: tuple[float, float, float]
     mixture: MixtureParams
     augment: RoomAugmentParams
 
@@ -105,36 +104,39 @@ def load_pretrain_params(path: str | Path = "params.yaml") -> PretrainParams:
     Raises:
         UsageError: if the file is unreadable, or a key is missing, unknown or of the wrong kind.
     """
-    params = parse(PretrainParams, read_yaml(path), str(path))
-    if not 0 <= params.train.frames_first <= 1:
-        raise UsageError(f"{path}: train.frames_first lies between 0 and 1")
+    params, require = parse(PretrainParams, read_yaml(path), str(path)), requirement(str(path))
+    check_seed(params.seed, "seed", require)
+    require(0 <= params.train.frames_first <= 1, "train.frames_first", "a share from 0 to 1")
     for name, train in (("train", params.train), ("refine", params.refine)):
-        _check(train, f"{path}: {name}")
-    if not params.thresholds.seconds > 0:
-        raise UsageError(f"{path}: thresholds.seconds is {params.thresholds.seconds:g}; give more than 0")
+        _check(train, name, require)
+    require(params.thresholds.seconds > 0, "thresholds.seconds", "a number above 0")
     songs = params.songs
-    if not all(0 <= share <= 1 for share in (songs.voiced_share, songs.recast_share)):
-        raise UsageError(f"{path}: songs.voiced_share and songs.recast_share lie between 0 and 1")
-    if min(songs.takes, songs.most_voices, songs.shard_megabytes) < 1 or songs.seconds < 5:
-        raise UsageError(f"{path}: songs: takes, most_voices and shard_megabytes are at least 1, seconds at least 5")
-    if min(songs.soundfonts.values()) <= 0:
-        raise UsageError(f"{path}: songs.soundfonts: expected a weight above 0 for each; leave out what is not to be used")
+    for field in ("voiced_share", "recast_share"):
+        require(0 <= getattr(songs, field) <= 1, f"songs.{field}", "a share from 0 to 1")
+    for field in ("takes", "most_voices", "shard_megabytes"):
+        require(getattr(songs, field) >= 1, f"songs.{field}", "at least 1")
+    require(songs.seconds >= 5, "songs.seconds", "at least 5 seconds")
+    weighty = bool(songs.soundfonts) and min(songs.soundfonts.values()) > 0
+    require(weighty, "songs.soundfonts", "a weight above 0 for each; leave out what is not to be used")
     return params
 
 
-def _check(train: TrainParams, where: str) -> None:
+def _check(train: TrainParams, name: str, require: Requirement) -> None:
+    check_learning(train, name, require)
+    check_augment(train.augment, f"{name}.augment", require)
+    for field in ("steps", "processes"):
+        require(getattr(train, field) >= 1, f"{name}.{field}", "at least 1")
+    require(train.learning_rate > 0, f"{name}.learning_rate", "a number above 0")
+    require(train.batch_size % train.processes == 0, f"{name}.batch_size", f"a multiple of {name}.processes")
     mixture, augment = train.mixture, train.augment
-    if not all(0 <= value <= 1 for value in vars(mixture).values() if isinstance(value, float)):
-        raise UsageError(f"{where}.mixture: shares lie between 0 and 1")
-    if mixture.drums + mixture.voices > 1:
-        raise UsageError(f"{where}.mixture: drums and voices are shares of the same crops, together at most 1")
-    if not 2 <= mixture.written <= mixture.channels <= NUM_CHANNELS:
-        raise UsageError(f"{where}.mixture: written and channels lie between 2 and {NUM_CHANNELS}, written first")
-    if min(train.steps, train.batch_size, train.validate_every) < 1:
-        raise UsageError(f"{where}: steps, batch_size and validate_every are at least 1")
-    if train.processes < 1 or train.batch_size % train.processes:
-        raise UsageError(f"{where}.batch_size is a multiple of {where.rpartition(' ')[2]}.processes, which is at least 1")
-    if not (0 <= augment.filter_share <= 1 and 0 <= augment.room_share <= 1):
-        raise UsageError(f"{where}.augment: filter_share and room_share lie between 0 and 1")
-    if augment.filter_db < 0 or augment.room_seconds < 0 or augment.room_db > 0:
-        raise UsageError(f"{where}.augment: filter_db and room_seconds are at least 0, room_db at most 0")
+    for field, share in vars(mixture).items():
+        require(not isinstance(share, float) or 0 <= share <= 1, f"{name}.mixture.{field}", "a share from 0 to 1")
+    together = "drums and voices to be shares of the same crops, together at most 1"
+    require(mixture.drums + mixture.voices <= 1, f"{name}.mixture", together)
+    taught = 2 <= mixture.written <= mixture.channels <= NUM_CHANNELS
+    require(taught, f"{name}.mixture", f"written and channels from 2 to {NUM_CHANNELS}, written no more than channels")
+    for field in ("filter_share", "room_share"):
+        require(0 <= getattr(augment, field) <= 1, f"{name}.augment.{field}", "a share from 0 to 1")
+    for field in ("filter_db", "room_seconds"):
+        require(getattr(augment, field) >= 0, f"{name}.augment.{field}", "at least 0")
+    require(augment.room_db <= 0, f"{name}.augment.room_db", "a level of 0 dB or below")

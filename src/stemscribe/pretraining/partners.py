@@ -57,11 +57,6 @@ class _Task:
     share: Share
 
 
-def loss_weights(train: TrainParams) -> LossWeights:
-    """How the parts of the loss add up, for all who work on a batch."""
-    return LossWeights(train.frame_head_weight, train.voice_weight, train.alignment_weight, train.shift_smoothing)
-
-
 class Partners:
     """Those who work on the other shares; start a step, work on the own share, then `add_gradients`."""
 
@@ -166,7 +161,7 @@ class _Worker:
         self._own.train()
         self._own.prune = True
         self._gradients = _apart(gradient, shared)
-        self._weights = loss_weights(train)
+        self._weights = LossWeights.of(train)
         total = train.steps * train.batch_size
         self._crops = GeneralistCrops(
             ShardReader(task.shards), shared.config, train, task.seed, first=0, count=total, total=total

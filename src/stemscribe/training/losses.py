@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stemscribe import vocabulary
+from stemscribe.config import LearningParams
 from stemscribe.data.crops import Batch
 from stemscribe.model.config import ModelConfig
 from stemscribe.model.frame_head import FrameLogits
@@ -35,6 +36,11 @@ class LossWeights:
     voice: float  # inside `frames`: of voice or instrument, where something sounds, against the onsets
     alignment: float
     shift_smoothing: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, learning: LearningParams) -> "LossWeights":
+        """Those that the settings of a training name."""
+        return cls(learning.frame_head_weight, learning.voice_weight, learning.alignment_weight, learning.shift_smoothing)
 
 
 @dataclass(frozen=True)

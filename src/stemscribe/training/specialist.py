@@ -89,9 +89,7 @@ class SpecialistTraining(pl.LightningModule):
         super().__init__()
         self.model = model
         self._shards, self._mix, self._shared, self._own, self._seed = shards, mix, shared, own, seed
-        self._weights = LossWeights(
-            shared.frame_head_weight, shared.voice_weight, shared.alignment_weight, shared.shift_smoothing
-        )
+        self._weights = LossWeights.of(shared)
         self._decode, self._programs = decode, shards.manifest["programs"]
         self._transcriber = Transcriber(model, self._programs, decode)
         self._drums = set(self._programs) == {DRUM_PROGRAM}
