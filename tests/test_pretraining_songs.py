@@ -244,5 +244,5 @@ def test_without_apt_there_is_one_line_with_the_way_out(
     with pytest.raises(DataError, match=r"cannot get game=1 with apt-get .*; put game_1_all\.deb into") as caught:
         debian.download("game=1", tmp_path, "game_1_all.deb")
     assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="with dpkg-deb"):
+    with pytest.raises(DataError, match=r"with dpkg-deb|there is no dpkg-deb; install dpkg"):
         debian.unpack(tmp_path / "game_1_all.deb", tmp_path)

@@ -315,6 +315,18 @@ def test_of_weights_between_base_and_specialist_the_best_in_validation_are_kept(
         assert torch.allclose(weight.double(), start + kept * (end - start), atol=1e-6)
 
 
+def test_half_way_may_beat_a_base_that_no_step_has_beaten(
+    bass: ShardReader, first_run: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = tmp_path / "ended"
+    shutil.copytree(first_run[0], ended)
+    (ended / BASE_SCORE).write_text('{"validation/onset_f1": 0.98}')  # better than the best step
+    monkeypatch.setattr(SpecialistTraining, "score", lambda module, device: 0.99)
+    outcome = train(lesson(bass), ended, "cpu", SHARED.patience, SHARED.gradient_clip, shares=(0.5, 1.0))
+    assert outcome.share == 0.5
+    assert outcome.scores.keys() == {"0", "0.5", "1"}  # the base is a candidate, asked for or not
+
+
 def test_what_validation_has_read_is_not_read_again(
     bass: ShardReader, first_run: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

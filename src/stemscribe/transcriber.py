@@ -142,7 +142,7 @@ class Transcriber:
         """Notes and the decoder's problems, by head."""
         tokens: list[Tensor] = []
         reader = self._reader() if FRAMES in heads else None
-        for segments, between in self._groups(audio):
+        for segments, between in self._groups(audio, heads):
             memory, said = self._hear(segments, heads)
             if TOKENS in heads:
                 tokens.append(self._model.generate_from_memory(self._model.informed(memory, said)).cpu())
@@ -172,7 +172,7 @@ class Transcriber:
             return self._hear_frames(audio)
 
     def _hear_frames(self, audio: Audio) -> FrameLogits:
-        parts = [self._frames(self._said(segments), between) for segments, between in self._groups(audio)]
+        parts = [self._frames(self._said(segments), between) for segments, between in self._groups(audio, (FRAMES,))]
         return FrameLogits(*(torch.cat(part, dim=1).cpu() for part in zip(*parts, strict=True)))
 
     def read_frames(self, frames: FrameLogits, seconds: float, onset: float, active: float, unison: float) -> list[Note]:
@@ -208,14 +208,15 @@ class Transcriber:
         """What the frame head says of segments `(b, N)`."""
         return self._model.frames(self._model.encode(segments, self.channels), segments, self.channels)
 
-    def _frames(self, said: FrameLogits, between: Tensor) -> FrameLogits:
-        """The frames to read, `(C, T, 128)`, of what was said of segments, and of the segments `(b, N)` between them."""
-        return self._read_frames.take(_in_turn(self._said(between), said) if self._overlap else said)
+    def _frames(self, said: FrameLogits, between: Tensor | None) -> FrameLogits:
+        """The frames to read, `(C, T, 128)`, of what was said of segments, and of the segments `(b, N)` between them if any."""
+        return self._read_frames.take(said if between is None else _in_turn(self._said(between), said))
 
-    def _groups(self, audio: Audio) -> Iterable[tuple[Tensor, Tensor]]:
+    def _groups(self, audio: Audio, heads: Sequence[str]) -> Iterable[tuple[Tensor, Tensor | None]]:
         """Consecutive segments `(b, N)`, and in turn with them those that begin half a segment before each, in groups.
 
-        The last group has one more of the latter, so that the end of the music, too, is in the middle of a segment.
+        The last group has one more of the latter, so that the end of the music, too, is in the middle of a segment. There are
+        none of them where nobody reads them.
         """
         size = self._model.config.segment_samples
         count = -(-len(audio) // size)
@@ -228,7 +229,8 @@ class Transcriber:
         device = next(self._model.parameters()).device  # asked each time: Lightning moves the model it trains
         for start in range(0, count, group):
             stop = min(start + group, count)
-            yield segments[start:stop].to(device), between[start : stop + (stop == count)].to(device)
+            half_before = between[start : stop + (stop == count)].to(device) if self._overlap and FRAMES in heads else None
+            yield segments[start:stop].to(device), half_before
 
     def _group(self) -> int:
         """Segments that are heard together."""
@@ -248,7 +250,7 @@ class Transcriber:
             if TOKENS in heads:
                 self._model.generate_from_memory(self._model.informed(memory, said), stop=False)
             if FRAMES in heads and said is not None:
-                self._frames(said, between)
+                self._frames(said, between if self._overlap else None)
 
     def _check_heads(self, heads: Iterable[str]) -> None:
         for head in heads:

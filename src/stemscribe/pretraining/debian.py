@@ -22,8 +22,7 @@ def download(package: str, folder: Path, wanted: str) -> Path:
         (path,) = folder.glob("*.deb")
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         raise DataError(
-            f"cannot get {package} with apt-get ({_reason(error)}); put {wanted} into "
-            f"{runtime.downloads_dir()} by hand, or leave it out of params.yaml"
+            f"cannot get {package} with apt-get ({_reason(error)}); put {wanted} into {runtime.downloads_dir()} by hand"
         ) from error
     return path
 
@@ -36,6 +35,8 @@ def unpack(package: Path, folder: Path) -> None:
     """
     try:
         subprocess.run(["dpkg-deb", "-x", package, folder], check=True, capture_output=True)
+    except FileNotFoundError:
+        raise DataError(f"cannot unpack {package}: there is no dpkg-deb; install dpkg") from None
     except (OSError, subprocess.CalledProcessError) as error:
         raise DataError(f"cannot unpack {package} with dpkg-deb ({_reason(error)}); remove the file and run again") from error
 

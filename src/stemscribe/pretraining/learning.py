@@ -91,7 +91,7 @@ def learn(
             plugins=[WholeCheckpoints()],
             callbacks=[
                 StopWhenAsked(),
-                ModelCheckpoint(work, filename="newest", save_last=True, enable_version_counter=False),
+                ModelCheckpoint(work, filename=Path(LAST).stem, enable_version_counter=False),
                 progress_callback(train.steps),
             ],
             enable_progress_bar=sys.stderr.isatty(),

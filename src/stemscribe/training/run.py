@@ -46,7 +46,7 @@ class Outcome:
     steps: int
     base_score: float  # validation onset F1 before the first step
     best_score: float  # the best validation onset F1, of the base or after some step
-    share: float  # of the way from the base to the weights with that score, at which the kept weights lie; 0 is the base
+    share: float  # of the way from the base to the best weights that training found, where the kept ones lie; 0 is the base
     scores: dict[str, float]  # validation onset F1 at each share that was tried
     seconds: float  # wall time of this process; less than the training took if it was resumed
     resumed_at: int  # step at which this process took over, 0 for a run from the start
@@ -57,8 +57,8 @@ def train(
 ) -> Outcome:
     """Train until the steps are used up or validation stops improving; leaves in the module what is to be kept.
 
-    That is the base if every step did worse. Else it is the best weights, or a mean of them and the base's, which often reads
-    other music better than both (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903), with thresholds of the frame head for it.
+    That is the best weights, or a mean of them and the base's, which often reads other music better than both (WiSE-FT,
+    Wortsman et al. 2022, arXiv 2109.01903), with thresholds of the frame head for it; or the base, if these read worse.
 
     Args:
         module: what to teach; changed in place.
@@ -89,13 +89,10 @@ def train(
         trainer.fit(module, ckpt_path=last if resumed else None)
     best = load_checkpoint(folder / BEST)
     score = float(best["validation_score"])
-    share: float = 0.0
-    scores: dict[str, float] = {}
-    if score >= base_score:
-        module.load_state_dict(best["state_dict"])
-        share, scores = _settle(module, load_checkpoint(folder / BASE), shares, {0.0: base_score, 1.0: score}, device)
-    else:
-        module.model.load_state_dict(load_checkpoint(folder / BASE))
+    module.load_state_dict(best["state_dict"])
+    if score < base_score:  # then the base is a candidate, asked for or not
+        shares = (0.0, *shares)
+    share, scores = _settle(module, load_checkpoint(folder / BASE), shares, {0.0: base_score, 1.0: score}, device)
     seconds = time.monotonic() - started
     return Outcome(trainer.global_step, base_score, max(score, base_score), share, scores, seconds, resumed_at)
 
