@@ -16,7 +16,7 @@ import pytest
 from scored_project import write_project
 from stemscribe import runtime
 from stemscribe.atomic import write_json
-from stemscribe.checkpoint import save_model
+from stemscribe.checkpoint import CONFIG, WEIGHTS, save_model
 from stemscribe.errors import DataError
 from stemscribe.stages import STEMS, evaluate
 from stemscribe.stages.base import SHIPPED, model_digest
@@ -25,6 +25,7 @@ from tiny_model import small_model
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+LINE = 128  # characters, as in the code
 STEM_OF = re.compile(rf"_(?:{'|'.join(STEMS)})$")
 
 
@@ -54,6 +55,12 @@ def test_the_drawn_graph_is_the_graph_of_dvc() -> None:
     true = networkx.DiGraph([(short[one], short[other]) for one, other in re.findall(r"(node\d+)-->(node\d+)", done.stdout)])
     drawn = networkx.DiGraph(re.findall(r"^  (\w+) --> (\w+)$", section("The graph"), re.MULTILINE))
     assert set(networkx.transitive_reduction(true).edges) == set(drawn.edges)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_line_of_prose_runs_off_the_screen(page: Path) -> None:
+    prose = re.sub(r"(?ms)^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"))
+    assert [line for line in prose.splitlines() if len(line) > LINE and not line.lstrip().startswith("|")] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -109,12 +116,16 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for stem in STEMS:
         evaluate.main([stem])
     shutil.copy(REPOSITORY / "README.md", tmp_path)
+    base = tmp_path / "models/base"
+    base.mkdir(parents=True, exist_ok=True)
+    for name in (CONFIG, WEIGHTS):
+        (base / name).write_text("a base")
     for name in ("peers/results.json", "benchmarks/out_of_domain.json"):
-        write_json(tmp_path / name, figures())
+        write_json(tmp_path / name, figures(model_digest(base)))
     return tmp_path
 
 
-def figures() -> dict[str, Any]:
+def figures(base: str) -> dict[str, Any]:
     """As `make peers` leaves them, of a peer that knows no drums, and of ours."""
 
     def scores(mean: float, second: str) -> dict[str, Any]:
@@ -127,6 +138,7 @@ def figures() -> dict[str, Any]:
     return {
         "command": "make peers",
         "corpus": "four songs",
+        "base": base,
         "f1": {"Peer": {"bass": scores(0.5, "onset_offset")}, **dict.fromkeys(readers, ours)},
         "differences": [
             {"one": f"specialist, {head}", "minus": f"base, {head}", **{stem: {"onset": gain} for stem in STEMS}}
@@ -148,6 +160,12 @@ def test_the_table_of_results_is_what_was_measured(scored: Path) -> None:
     assert text.split("<!-- /peers -->")[1] == README.split("<!-- /peers -->")[1]
     readme_table.main()
     assert (scored / "README.md").read_text(encoding="utf-8") == text
+
+
+def test_pages_of_another_base_do_not_get_into_the_table(scored: Path) -> None:
+    write_json(scored / "benchmarks/out_of_domain.json", figures("ab" * 32))
+    with pytest.raises(DataError, match=r"^benchmarks/out_of_domain.json is of another base than models/base; run `python"):
+        tool("readme_table").main()
 
 
 @pytest.mark.parametrize("page", ["peers/results", "benchmarks/out_of_domain"])
@@ -176,7 +194,7 @@ def test_other_transcribers_stand_in_a_table_of_their_own(scored: Path) -> None:
     assert text.count(f"|  | specialist minus base | {gain} |") == 2
     assert text.count(" frames |") + text.count(" tokens |") == 4  # base and specialist, by one head
     assert "Demo: four songs (`make peers`)." in " ".join(text.split())
-    (scored / "peers/results.json").write_text("{}")
+    write_json(scored / "peers/results.json", {"base": model_digest(scored / "models/base")})
     with pytest.raises(DataError, match=r"results\.json is broken or lacks 'f1'; run `make peers`"):
         readme_table.main()
     (scored / "peers/results.json").unlink()
