@@ -95,7 +95,7 @@ def main() -> None:
     timbres = " and ".join(font.name for font in fonts)
     corpus = f"{len(songs)} band songs of {SONGS.name}, {SECONDS:.0f} s of each, rendered with {timbres} in turn"
     if left_out:
-        corpus += f"; left out as heard in training: {', '.join(left_out)}"
+        corpus += f"; left out as heard in training or too much like what was: {', '.join(left_out)}"
     folder = WORK / "simutrans"
     command = [sys.executable, str(ROOT / "peers/compare.py"), "--tracks", str(folder), "--models", str(options.models)]
     command += ["--peers", *options.peers, "--output", str(options.output), "--work", str(WORK), "--corpus", corpus]
@@ -113,8 +113,12 @@ def songs_to_test(provenance: Path) -> tuple[list[Song], list[str]]:
     """
     try:
         heard = set(json.loads(provenance.read_text(encoding="utf-8"))["heard"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"cannot tell from {provenance} what the base has heard ({error!r}); run `make repro` first") from error
+    except OSError as error:
+        raise DataError(f"cannot read {provenance} ({error.strerror}); run `make repro` first") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{provenance} does not say what the base has heard; only a base that `make base` made, installed as it is, does"
+        ) from error
     source = read_source("demo")
     assert isinstance(source, WheelSource)
     books = read_songbooks(ROOT / "pretrain/songs.yaml")

@@ -22,7 +22,7 @@ import numpy as np
 from repro import copy_repository, table
 
 from stemscribe.config import HEADS, load_params
-from stemscribe.errors import StemscribeError
+from stemscribe.errors import DataError, StemscribeError
 from stemscribe.scoring.conditions import BASE_STEM, SPECIALIST_STEM, StemTest, read_stem_test
 from stemscribe.scoring.scorecard import onset_counts
 from stemscribe.scoring.statistics import bootstrap_interval
@@ -54,15 +54,19 @@ def trained_anew(seed: int) -> Differences:
     """The differences with another seed.
 
     Raises:
+        DataError: if there is no cache in the working tree, or it lies elsewhere.
         StemscribeError: if the graph fails.
     """
+    cache = ROOT / ".dvc/cache"
+    if not cache.is_dir():
+        raise DataError(f"no cache in {cache}; run `make repro` first, with the cache where DVC puts it by default")
     with tempfile.TemporaryDirectory(prefix="stemscribe-seed-") as name:
         folder = Path(name)
         profile = folder / "seed.yaml"
         profile.write_text(f"seed: {seed}\n", encoding="utf-8")
         environment = os.environ | {"PYTHONPATH": str(folder / "src")}
         copy_repository(ROOT, folder, environment, str(profile))
-        shutil.copytree(ROOT / ".dvc/cache", folder / ".dvc/cache", copy_function=_linked)
+        shutil.copytree(cache, folder / ".dvc/cache", copy_function=_linked)
         predictions = [f"predict_{part}" for part in ("base", *STEMS)]
         for command in (
             ["dvc", "checkout", "--quiet", "--allow-missing"],

@@ -45,7 +45,7 @@ def figures(contest: Contest) -> dict[str, Any]:
     """
 
     def described(found: Interval, *names: str) -> dict[str, float]:
-        return {name: round(getattr(found, name), 4) for name in ("mean", *names)}
+        return {name: float(getattr(found, name)) for name in ("mean", *names)}  # unrounded: other tables round them
 
     def differences(one: Mapping[str, Result], other: Mapping[str, Result]) -> dict[str, Any]:
         scores = {part: [score for score in one[part].f1 if score in other[part].f1] for part in one if part in other}

@@ -212,7 +212,26 @@ def test_it_does_not_matter_in_which_stretches_frames_are_fed(cells: list, stret
     assert in_stretches.finish().tolist() == in_one.finish().tolist()
 
 
-@pytest.mark.parametrize("config", [SMALL, FULL], ids=["small", "full"])
+EVEN = dataclasses.replace(SMALL, segment_samples=32_000)  # a whole number of hops, and of halves of them
+
+
+@pytest.mark.parametrize("config", [SMALL, FULL, EVEN], ids=["small", "full", "even"])
+def test_segments_that_do_not_overlap_are_read_to_their_ends_and_no_further(config: ModelConfig):
+    whole = ReadFrames.whole(config)
+    assert (whole.first, whole.apart) == (0, config.segment_samples)
+    assert (whole.count - 1) * config.hop < config.segment_samples <= whole.count * config.hop
+    seconds = whole.seconds(np.arange(3.0 * whole.count))
+    steps = np.diff(seconds) * config.sample_rate
+    assert (steps > 0).all()
+    assert steps.max() == pytest.approx(config.hop)
+    assert seconds[whole.count] == pytest.approx(config.segment_samples / config.sample_rate)
+    logits = torch.arange(2.0 * config.frames).view(2, 1, config.frames, 1).expand(2, 3, config.frames, 128)
+    kept = whole.take(FrameLogits(*[logits] * 4)).onset
+    assert kept.shape == (3, 2 * whole.count, 128)
+    assert kept[0, whole.count, 0] == config.frames
+
+
+@pytest.mark.parametrize("config", [SMALL, FULL, EVEN], ids=["small", "full", "even"])
 def test_the_middles_of_overlapping_segments_follow_each_other_within_a_hop(config: ModelConfig):
     middle = ReadFrames.middle(config)
     seconds = middle.seconds(np.arange(4.0 * middle.count))
@@ -224,7 +243,7 @@ def test_the_middles_of_overlapping_segments_follow_each_other_within_a_hop(conf
     )
 
 
-@pytest.mark.parametrize("config", [SMALL, FULL], ids=["small", "full"])
+@pytest.mark.parametrize("config", [SMALL, FULL, EVEN], ids=["small", "full", "even"])
 def test_time_runs_on_where_a_segment_takes_over(config: ModelConfig):
     middle = ReadFrames.middle(config)
     border = float(middle.count)

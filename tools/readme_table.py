@@ -20,6 +20,7 @@ from stemscribe.atomic import atomic_file
 from stemscribe.errors import DataError, StemscribeError
 from stemscribe.scoring.conditions import BASE_MIX, BASE_STEM, HEAD_TITLES, HEADLINE, SHUFFLED_TIME, SPECIALIST_STEM
 from stemscribe.stages import STEMS
+from stemscribe.stages.base import model_digest
 
 README = Path("README.md")
 OTHER_SONGS = {"demo": Path("peers/results.json"), "out of domain": Path("benchmarks/out_of_domain.json")}
@@ -71,10 +72,13 @@ def _fill(marker: str, block: str) -> None:
 def other_transcribers() -> str:
     """Everybody on true stems, ours by the head of the headline, on the demo's test songs and out of domain, as Markdown."""
     head = next(iter(_by_head(Path("plots") / STEMS[0] / "conditions.csv")))
+    base = model_digest(Path("models/base"))
     rows = [["songs", "read by", *(LABELS.get(stem, stem) for stem in STEMS)], ["---"] * (2 + len(STEMS))]
     sentences = []
     for songs, path in OTHER_SONGS.items():
         figures = _object(path, WAYS_OUT[songs])
+        if figures.get("base") != base:
+            raise DataError(f"{path} is of another base than models/base; {WAYS_OUT[songs]}")
         try:
             readers = {
                 who: [_figures(scores[stem], stem) if stem in scores else NOTHING for stem in STEMS]
