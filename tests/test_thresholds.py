@@ -18,6 +18,7 @@ from stemscribe.training.thresholds import (
     ONSET_GRID,
     UNISON_GRID,
     Excerpt,
+    Heard,
     Listening,
     choose_thresholds,
     onset_scores,
@@ -72,6 +73,18 @@ def test_the_middle_of_what_reads_as_well_is_chosen(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Transcriber, "hear_frames", lambda self, audio: heard(true=0.78, false=0.22, held=0.45, rest=0.25))
     head = chosen(small_model([4]), range(32, 40), [(SILENCE, TUNE)], drums=False)
     assert head.onset_thresholds[4] == 0.5
+
+
+def test_what_is_kept_of_an_excerpt_reads_as_all_of_it() -> None:
+    generator = torch.Generator().manual_seed(1)
+    onset = torch.randn(3, 240, 128, generator=generator) * 2 - 8
+    said = FrameLogits(onset, *(torch.randn(3, 240, 128, generator=generator) for _ in range(3)))
+    transcriber = Transcriber(small_model([5, 9, 10]), [48, 52, 80, 85, 88, 91], "frames")
+    kept = Heard.of(said, 6.0, [])
+    assert 0 < len(kept.columns.onset) < 0.9 * 3 * 128
+    found = [transcriber.read_frames(kept.frames, 6.0, threshold, 0.3, 0.8) for threshold in ONSET_GRID]
+    assert found[0]
+    assert found == [transcriber.read_frames(said, 6.0, threshold, 0.3, 0.8) for threshold in ONSET_GRID]
 
 
 @pytest.mark.usefixtures("hears")

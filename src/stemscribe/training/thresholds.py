@@ -5,10 +5,12 @@ by onset F1, then that of unisons alike, then the active threshold, which decide
 that a few minutes of music cannot tell apart the middle one is taken. Single drums may have an onset threshold of their own.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import Tensor
 
 from stemscribe.audio import SAMPLE_RATE, Audio
 from stemscribe.model.config import FrameHeadConfig
@@ -21,6 +23,7 @@ from stemscribe.scoring.notes import onset_counts, onset_offset_counts
 from stemscribe.transcriber import Transcriber
 
 ONSET_GRID = tuple(round(0.05 * step, 2) for step in range(2, 19))  # 0.1 to 0.9
+FAINTEST = ONSET_GRID[0] - 0.01  # probability of an onset that no threshold of the grid takes for one
 FEWEST_HITS = 16  # of a drum in all excerpts, from which it may have a threshold of its own
 HELD_FROM = 0.3  # active threshold while the onset threshold is chosen, which it hardly touches
 ACTIVE_GRID = tuple(round(0.1 * step, 1) for step in range(1, 7))  # 0.1 to 0.6
@@ -34,16 +37,36 @@ Score = Callable[[list[Note], list[Note]], Counts]
 
 @dataclass(frozen=True)
 class Heard:
-    """What the frame head says of an excerpt, and what it should."""
+    """What the frame head says of an excerpt, and what it should.
 
-    frames: FrameLogits
+    Only the pitches are kept on which a note could begin with the lowest threshold: a part of all, and nothing is lost.
+    """
+
+    kept: Tensor  # `(C, 128)` of bool
+    columns: FrameLogits  # of these n, `(n, T)` each
     seconds: float
     reference: list[Note]
+
+    @classmethod
+    def of(cls, frames: FrameLogits, seconds: float, reference: list[Note]) -> "Heard":
+        """Of all that the head says, `(C, T, 128)`."""
+        kept = frames.onset.amax(dim=1) >= math.log(FAINTEST / (1 - FAINTEST))
+        return cls(kept, FrameLogits(*(part.transpose(1, 2)[kept] for part in frames)), seconds, reference)
+
+    @property
+    def frames(self) -> FrameLogits:
+        """What the head says, `(C, T, 128)`, with no onset on pitches that are not kept."""
+        return FrameLogits(*map(self._whole, self.columns, (-math.inf, 0.0, 0.0, 0.0)))
+
+    def _whole(self, columns: Tensor, elsewhere: float) -> Tensor:
+        whole = columns.new_full((*self.kept.shape, columns.shape[1]), elsewhere)
+        whole[self.kept] = columns
+        return whole.transpose(1, 2)
 
 
 def hear(transcriber: Transcriber, excerpts: Iterable[Excerpt]) -> list[Heard]:
     """Listen to each excerpt once; the thresholds are then tried without the model."""
-    return [Heard(transcriber.hear_frames(audio), len(audio) / SAMPLE_RATE, list(notes)) for audio, notes in excerpts]
+    return [Heard.of(transcriber.hear_frames(audio), len(audio) / SAMPLE_RATE, list(notes)) for audio, notes in excerpts]
 
 
 @dataclass(frozen=True)
