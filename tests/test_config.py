@@ -55,7 +55,7 @@ def test_a_mistyped_key_is_named_with_the_nearest_known_one(params_file: Path) -
 
 
 def test_a_missing_key_is_named(params_file: Path) -> None:
-    assert "missing key 'patience'" in complaint(change(params_file, "  patience: 6 ", "  # patience: 3 "))
+    assert "missing key 'patience'" in complaint(change(params_file, "  patience: 6 ", "  # patience: 6 "))
 
 
 def test_an_unknown_stem_is_answered_with_the_stems_there_are(params_file: Path) -> None:
