@@ -30,7 +30,7 @@ from stemscribe.config import FRAMES, TOKENS
 from stemscribe.data.shards import ShardReader, ShardTrack
 from stemscribe.errors import DataError, StemscribeError
 from stemscribe.model import FULL, YourMT3
-from stemscribe.model.config import FrameHeadConfig, HarmonicConfig, PercussiveConfig
+from stemscribe.model.config import WITH_EARS
 from stemscribe.notes import clip_notes
 from stemscribe.scoring.scorecard import onset_counts
 from stemscribe.stages import STEMS
@@ -84,8 +84,7 @@ class Untaught(YourMT3):
     """The full model with a frame head and random weights, whose decoder writes as much as there is to write."""
 
     def __init__(self, channels: Sequence[int], length: int) -> None:
-        head = FrameHeadConfig(harmonic=HarmonicConfig(), percussive=PercussiveConfig())  # what `base.frame_head: add` gives
-        super().__init__(replace(FULL, frame_head=head), channels)
+        super().__init__(replace(FULL, frame_head=WITH_EARS), channels)  # what `base.frame_head: add` gives
         self._length = length
 
     def generate_from_memory(self, memory: Tensor, max_length: int | None = None, stop: bool = True) -> Tensor:

@@ -309,7 +309,7 @@ def test_of_weights_between_base_and_specialist_the_best_in_validation_are_kept(
     outcome = train(module, ended, "cpu", SHARED.patience, SHARED.gradient_clip, shares=(0.25, 0.75))
     base, best = small_model().state_dict(), torch.load(ended / BEST, weights_only=True)["state_dict"]
     assert outcome.share == kept
-    assert outcome.scores == {"0.25": scores[0], "0.75": scores[1]}
+    assert outcome.scores == {"0": 0.0, "0.25": scores[0], "0.75": scores[1]}
     for name, weight in module.model.state_dict().items():
         start, end = base[name].double(), best[f"model.{name}"].double()
         assert torch.allclose(weight.double(), start + kept * (end - start), atol=1e-6)

