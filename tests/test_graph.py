@@ -45,6 +45,7 @@ ORDER = (
         "memory",
         "runtime",
         "executor",
+        "strict_yaml",
         "config",
         "audio",
         "provenance",
