@@ -72,6 +72,7 @@ ROWS: Mapping[str, Row] = {
     "no structured start of time": Row(train=lambda train: replace(train, structured_time=False)),
     "no guided attention": Row(train=lambda train: replace(train, alignment_weight=0.0)),
     "no smoothing of time shifts": Row(train=lambda train: replace(train, shift_smoothing=(1.0, 0.0, 0.0))),
+    "logits scaled by the width": Row(model=lambda config: replace(config, scale_head=True)),
     "no frame head in the memory": Row(model=lambda config: replace(config, memory_frames=False)),
     "no curriculum": Row(train=without_curriculum),
 }

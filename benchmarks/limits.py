@@ -13,11 +13,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from repro import table
 
 from stemscribe.config import FRAMES, HEADS
 from stemscribe.errors import StemscribeError
 from stemscribe.notes import Note
+from stemscribe.report.markdown import table
 from stemscribe.scoring.conditions import BASE_STEM, SPECIALIST_STEM, StemTest, read_stem_test
 from stemscribe.scoring.counts import Counts
 from stemscribe.scoring.notes import Tolerances, pitch_class_counts, without_unisons

@@ -20,7 +20,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from repro import table
 
 from stemscribe import runtime, vocabulary
 from stemscribe.audio import SAMPLE_RATE, Audio
@@ -32,6 +31,7 @@ from stemscribe.executor import map_in_processes
 from stemscribe.notes import Note, clip_notes
 from stemscribe.pretraining.crops import stem_group
 from stemscribe.pretraining.generalist import group_programs
+from stemscribe.report.markdown import table
 from stemscribe.scoring.counts import Counts, pool
 from stemscribe.scoring.scorecard import onset_counts
 from stemscribe.stages import STEMS

@@ -26,6 +26,8 @@ from pathlib import Path
 
 import psutil
 
+from stemscribe.report.markdown import table
+
 STAGE = re.compile(r"Running stages? '?([\w, ]+?)'?(?:, \d+ at a time)?:")  # one by DVC, or several by tools/side_by_side.py
 SAMPLE_SECONDS = 0.25
 SHOWN_LINES = 20  # of the output of a command that failed
@@ -149,11 +151,6 @@ def disk_bytes(folder: Path) -> int:
             facts = (Path(root) / name).lstat()
             seen[facts.st_dev, facts.st_ino] = facts.st_blocks * 512
     return sum(seen.values())
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
 def phase_rows(phases: Iterable[Phase]) -> list[list[str]]:

@@ -19,10 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from repro import copy_repository, table
+from repro import copy_repository
 
 from stemscribe.config import HEADS, load_params
 from stemscribe.errors import DataError, StemscribeError
+from stemscribe.report import markdown
 from stemscribe.scoring.conditions import BASE_STEM, SPECIALIST_STEM, StemTest, read_stem_test
 from stemscribe.scoring.scorecard import onset_counts
 from stemscribe.scoring.statistics import bootstrap_interval
@@ -47,7 +48,7 @@ def main() -> None:
         for head in HEADS
         for own in [[each[stem, head] for each in found]]
     ]
-    print(table(["stem", "read by", *(f"seed {seed}" for seed in seeds), "mean of the seeds"], rows))
+    print(markdown.table(["stem", "read by", *(f"seed {seed}" for seed in seeds), "mean of the seeds"], rows))
 
 
 def trained_anew(seed: int) -> Differences:
@@ -107,8 +108,7 @@ def _by_track(test: StemTest) -> list[float]:
 def shown(values: Sequence[float], draws: int) -> str:
     """Mean and 95 % interval over tracks, bold where it lies above zero."""
     found = bootstrap_interval(values, draws, np.random.default_rng(1))
-    text = f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
-    return f"**{text}**" if found.low > 0 else text
+    return markdown.difference(found.mean, found.low, found.high)
 
 
 if __name__ == "__main__":

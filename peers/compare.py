@@ -6,8 +6,8 @@
     python peers/compare.py --peers                  # none: base and specialists only
 
 Everybody is a runner with the same arguments (audio folder in, notes and times out), started in its own environment, one
-after the other. Notes stay in work/peers/<corpus>/notes/<who>/<part>, the page is peers/results.md, and its
-figures are peers/results.json.
+after the other. Notes stay in work/peers/<corpus>/notes/<who>/<part>. The page of everybody on everything in the test songs is
+peers/results.md, any other one work/peers/results.md; its figures go beside it, as .json.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from stemscribe.stages import STEMS
 from stemscribe.stages.base import model_digest
 
 HERE = Path(__file__).parent
+MODELS = ("base", *STEMS)
 PARTS = (*STEMS, MIX)
 ONLY_PITCHED = ("bass", "vocals", "other", MIX)  # what the peers can hear
 
@@ -86,16 +87,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         results=results,
         pairs=pairs(list(results), [PEERS[peer].title for peer in options.peers], heads),
         machine=machine(options.device),
-        base=model_digest(options.models / "base"),
+        models={name: model_digest(options.models / name) for name in MODELS},
         draws=params.evaluate.bootstrap_draws,
         seed=params.seed,
         tolerances=tolerances,
     )
-    with atomic_file(options.output) as text, atomic_file(options.output.with_suffix(".json")) as numbers:
+    output = options.output or (HERE if _is_complete(options) else options.work) / "results.md"
+    with atomic_file(output) as text, atomic_file(output.with_suffix(".json")) as numbers:
         text.write_text(page(contest), encoding="utf-8")
         write_json(numbers, figures(contest))
     print(page(contest))
-    print(f"written to {options.output}; the notes are in {work / 'notes'}", file=sys.stderr)
+    print(f"written to {output}; the notes are in {work / 'notes'}", file=sys.stderr)
+
+
+def _is_complete(options: argparse.Namespace) -> bool:
+    """Whether this is the comparison that README shows."""
+    return not options.tracks and set(options.peers) == set(PEERS) and set(options.parts) == set(PARTS)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", type=Path, default=Path("models"), help="folder with base, bass, drums, vocals and other")
     parser.add_argument("--device", default="cpu", help="cpu or cuda, for everybody but Basic Pitch, which stays on the cpu")
     parser.add_argument("--work", type=Path, default=Path("work/peers"), help="where audio and notes are kept")
-    parser.add_argument("--output", type=Path, default=HERE / "results.md", help="the page; its figures go beside it, as .json")
+    parser.add_argument("--output", type=Path, help="the page; its figures go beside it, as .json (default: see above)")
     parser.add_argument("--title", default="Peers", help="heading of the page")
     parser.add_argument("--corpus", help="what is heard, in words, for the page")
     parser.add_argument("--command", help="what the page says that it was made by")
@@ -123,7 +130,7 @@ def heads_of(models: Path) -> tuple[str, ...]:
         DataError: if its config.json is broken.
     """
     with_frames = True
-    for name in ("base", *STEMS):
+    for name in MODELS:
         path = models / name / "config.json"
         if not path.is_file():
             raise UsageError(f"no model {models / name}: `make repro` trains it; run it first")

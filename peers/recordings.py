@@ -5,29 +5,26 @@ peers and models of ours read the same files. Without `make repro`, a folder of 
 and prepared here by the code of the stages `index` and `prepare_<stem>`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import soundfile
 
-from stemscribe import runtime, vocabulary
+from stemscribe import runtime
 from stemscribe.atomic import atomic_directory
 from stemscribe.config import load_params
 from stemscribe.corpora.inventory import Inventory, describe_track
 from stemscribe.corpora.sources import read_source
-from stemscribe.data.sharding import write_shards
 from stemscribe.data.shards import ShardReader
 from stemscribe.data.survey import survey
 from stemscribe.errors import UsageError
 from stemscribe.notes import Note
 from stemscribe.stages import STEMS
-from stemscribe.stages.prepare import plan_mix, plan_stem
+from stemscribe.stages.prepare import MIX, write_part
 
-MIX = "mix"
 SHARDS = Path("data/shards")
 SPLIT = "test"
-SHARD_BYTES = 512_000_000
 
 
 @dataclass(frozen=True)
@@ -102,19 +99,9 @@ def shards_of_tracks(tracks: Path, source: str, folder: Path) -> Path:
     if not found:
         raise UsageError(f"no track in {tracks}: a track is a folder with metadata.yaml, mix, stems/ and MIDI/; check the path")
     params = load_params(("prepare", "stems"))
-    rate = params.prepare.sample_rate
     inventory = Inventory(tracks.name, tracks, tuple(describe_track(tracks, each, SPLIT) for each in found))
     index, _ = survey(inventory, read_source(source).errata, runtime.workers())
-    wanted: Mapping[str, Sequence[int]] = {stem: sorted(params.stems[stem].programs) for stem in STEMS}
-    everything = sorted({stem.program for stem in index.stems if stem.usable})
-    for part, programs in {**wanted, MIX: everything}.items():
-        planned = plan_mix(index, tracks, rate) if part == MIX else plan_stem(index, tracks, rate, programs)
-        header = {
-            "stem": part,
-            "programs": list(programs),
-            "channels": list(vocabulary.channels_of(programs)),
-            "sample_rate": rate,
-            "corpus": tracks.name,
-        }
-        write_shards(folder / part, header, planned, SHARD_BYTES, runtime.workers(), f"preparing {part}")
+    for part in (*STEMS, MIX):
+        programs = None if part == MIX else params.stems[part].programs
+        write_part(folder / part, part, programs, index, tracks, tracks.name, params.prepare)
     return folder

@@ -1,19 +1,20 @@
 """What a comparison ends in: a page of scores, paired differences and speed, as Markdown, and its figures for other tables."""
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from recordings import MIX, Part
 from scores import Result, difference, heard_once, interval, scored
 
+from stemscribe.report import markdown
+from stemscribe.report.markdown import NOTHING
+from stemscribe.report.wording import PLUS_MINUS
 from stemscribe.scoring.notes import STANDARD, Tolerances
 from stemscribe.scoring.statistics import Interval
 
 LINE = 126  # characters
-PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
-NOTHING = "\N{EN DASH}"
 PITCHED = ("bass", "vocals", "other", MIX)
 COLUMN = {"vocals": "vocals (voice-like)", MIX: "full mix, pitched notes"}
 SCORE = {"onset": "onset F1", "onset_offset": "onset+offset F1"}
@@ -30,7 +31,7 @@ class Contest:
     results: Mapping[str, Mapping[str, Result]]  # who -> part -> result, in the order of the rows
     pairs: Sequence[tuple[str, str]]  # who minus whom
     machine: str  # in words
-    base: str  # digest of our base, as base.sha256 knows it
+    models: Mapping[str, str]  # base and specialists -> digest, as base.sha256 knows it
     draws: int
     seed: int
     tolerances: Tolerances = STANDARD
@@ -40,8 +41,9 @@ def figures(contest: Contest) -> dict[str, Any]:
     """The scores and differences of the page, for JSON.
 
     Returns:
-        `command`, `corpus`, `base`, `tracks` (part -> how many), `f1` (who -> part -> score -> mean and half_width of the 95 %
-        interval), `differences` (of each pair `one`, `minus` and, by part and score, mean, low and high).
+        `command`, `corpus`, `models` (ours -> digest), `tracks` (part -> how many), `f1` (who -> part -> score -> mean and
+        half_width of the 95 % interval), `differences` (of each pair `one`, `minus` and, by part and score, mean,
+        low and high).
     """
 
     def described(found: Interval, *names: str) -> dict[str, float]:
@@ -60,7 +62,7 @@ def figures(contest: Contest) -> dict[str, Any]:
     return {
         "command": contest.command,
         "corpus": contest.corpus,
-        "base": contest.base,
+        "models": dict(contest.models),
         "tracks": {name: len(part.tracks) for name, part in contest.parts.items()},
         "f1": {
             who: {
@@ -82,10 +84,11 @@ def figures(contest: Contest) -> dict[str, Any]:
 def page(contest: Contest) -> str:
     """The whole page, ending in a newline."""
     lengths = ", ".join(f"{COLUMN.get(name, name)} {len(part.tracks)}" for name, part in contest.parts.items())
+    base = contest.models["base"]
     blocks = [
         f"# {contest.title}",
         _text(f"Made by `{contest.command}`; nothing here is written by hand. Heard: {contest.corpus}."),
-        _text(f"Tracks with a note of the part: {lengths}. Our base has the digest `{contest.base[:12]}...` (docs/base.md)."),
+        _text(f"Tracks with a note of the part: {lengths}. Our base has the digest `{base[:12]}...` (docs/base.md)."),
         *_reading(contest),
         "## Onset F1",
         _text(f"Mean over tracks {PLUS_MINUS} half of its 95 % interval over the choice of tracks."),
@@ -129,13 +132,13 @@ def _scores(contest: Contest, score: str) -> str:
         if part not in results:
             return NOTHING
         found = interval(results[part].f1[name], contest.draws, contest.seed)
-        return f"{found.mean:.3f} {PLUS_MINUS} {found.half_width:.3f}"
+        return markdown.score(found.mean, found.half_width)
 
     rows = [[who, *(cell(results, part, name) for _, part, name in columns)] for who, results in contest.results.items()]
     rows.append(
         ["true notes, unisons once", *(_ceiling(contest.parts[part], name, contest.tolerances) for _, part, name in columns)]
     )
-    return _table(["", *(title for title, _, _ in columns)], rows)
+    return markdown.table(["", *(title for title, _, _ in columns)], rows)
 
 
 def _ceiling(part: Part, score: str, tolerances: Tolerances) -> str:
@@ -162,14 +165,13 @@ def _differences(contest: Contest) -> list[str]:
             blocks += [
                 f"## Differences in {title}",
                 _text("Paired by track; the 95 % interval in brackets, bold where it lies above zero."),
-                _table([header[column] for column in shown], [[row[column] for column in shown] for row in rows]),
+                markdown.table([header[column] for column in shown], [[row[column] for column in shown] for row in rows]),
             ]
     return blocks
 
 
 def _signed(found: Interval) -> str:
-    text = f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
-    return f"**{text}**" if found.low > 0 else text
+    return markdown.difference(found.mean, found.low, found.high)
 
 
 def _speed(contest: Contest) -> str:
@@ -180,8 +182,4 @@ def _speed(contest: Contest) -> str:
             f"{results[part].heard.cpu:.3g} ({results[part].heard.wall:.3g})" if part in results else NOTHING for part in parts
         ]
         rows.append([who, *cells])
-    return _table(["", *(COLUMN.get(part, part) for part in parts)], rows)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
+    return markdown.table(["", *(COLUMN.get(part, part) for part in parts)], rows)

@@ -7,12 +7,15 @@ import numpy as np
 from music import drum
 from slakh_tree import render
 from stemscribe.audio import Audio
+from stemscribe.config import StemAugmentParams
 from stemscribe.data.sharding import PlannedSource, PlannedTrack, fitted, write_shards
 from stemscribe.data.shards import ShardReader
 from stemscribe.notes import Note, notes_to_columns
 
 SECONDS = 6.0
 RATE = 16000
+UNVARIED = StemAugmentParams(transpose=0, gain_db=0, noise_db=-120, drop_source=0, bleed_share=0, bleed_db=-6)
+"""Crops that are heard as they were recorded."""
 
 
 class Sound:

@@ -224,6 +224,9 @@ def test_a_config_that_disagrees_with_the_weights(project: Path) -> None:
         Path("mine", CONFIG).write_text(json.dumps({**whole, "model": {**whole["model"], **fields}}))
 
     claim(d_ff=2 * whole["model"]["d_ff"])
+    with refuses(CheckpointError, "was saved with d_ff 96, but config.json says 192"):
+        stage(source="mine")
+    save_file(load_file(Path("mine", WEIGHTS)), Path("mine", WEIGHTS))  # as others write them: without our header
     with refuses(CheckpointError, "wi_0.weight is torch.float32 .* but config.json asks for"):
         stage(source="mine")
     claim(decoder_layers=whole["model"]["decoder_layers"] + 1)

@@ -115,8 +115,9 @@ def test_a_truncated_file(folder, share):
         load_model(folder)
 
 
-def test_broken_json(folder):
-    (folder / CONFIG).write_text('{"model": ')
+@pytest.mark.parametrize("content", ['{"model": ', "[" * 200_000])
+def test_broken_json(folder, content):
+    (folder / CONFIG).write_text(content)
     with refuses("cannot be read as JSON"):
         load_model(folder)
 
@@ -130,6 +131,7 @@ def test_broken_json(folder):
     ],
 )
 def test_a_config_that_no_model_of_ours_can_have_is_refused(folder, change, expected):
+    edit_weights(folder, lambda weights: None)  # written without our header
     content = json.loads((folder / CONFIG).read_text())
     (folder / CONFIG).write_text(json.dumps({**content, "model": {**content["model"], **change}}))
     with refuses(expected):
@@ -142,6 +144,7 @@ def test_a_config_that_no_model_of_ours_can_have_is_refused(folder, change, expe
         ({"eos": 2}, "was saved with eos 1, but config.json says 2"),
         ({"top_k": 1}, "was saved with top_k 2, but config.json says 1"),
         ({"scale_head": True}, "was saved with scale_head false, but config.json says true"),
+        ({"blocks": 10**9}, "was saved with blocks 1, but config.json says 1000000000"),  # before any is built
     ],
 )
 def test_a_config_that_fits_by_shape_and_is_another(folder, change, expected):

@@ -1,6 +1,7 @@
 """The command line: answers, files, exit codes, and one line for whatever goes wrong."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,11 +12,13 @@ import pytest
 
 import stemscribe
 from music import drum, note
+from shard_band import write_band
 from stemscribe.audio import write_flac
 from stemscribe.checkpoint import save_model
 from stemscribe.cli import STAGES, STEM_STAGES, main
 from stemscribe.midi import read_midi, write_midi
-from stemscribe.stages.base import FRESH_HEAD
+from stemscribe.model.initialisation import fresh_frame_head
+from stemscribe.transcriber import Transcriber
 from tiny_model import small_model, tiny_model
 
 
@@ -154,7 +157,9 @@ def test_a_head_that_a_model_lacks_is_refused_before_it_listens(
 
 def test_a_fresh_frame_head_is_read_only_if_asked_for(capsys: pytest.CaptureFixture[str], song: Path, tmp_path: Path) -> None:
     fresh = str(tmp_path / "fresh")
-    save_model(fresh, small_model(), {"changes": [FRESH_HEAD]})
+    model = small_model()
+    model.frame_head = fresh_frame_head(model.config)
+    save_model(fresh, model, {})
     for options, head in (((), "tokens"), (("--decode", "frames"), "frames")):
         code, _, err = run(capsys, "transcribe", song, "--model", fresh, "--output", tmp_path / f"{head}.mid", *options)
         assert code == 0
@@ -170,6 +175,39 @@ def test_a_recording_is_never_replaced(capsys: pytest.CaptureFixture[str], bass_
     assert code == 2
     assert "is the recording itself; name another file with --output" in err
     assert song.read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anybody_listens(
+    capsys: pytest.CaptureFixture[str], bass_model: Path, song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Transcriber, "transcribe", None)  # a call would fail
+    (tmp_path / "folder").mkdir()
+    code, _, err = run(capsys, "transcribe", song, "--model", bass_model, "--output", tmp_path / "folder")
+    assert (code, err) == (2, f"stemscribe: {tmp_path / 'folder'} is a folder; name a file in it with --output\n")
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
+    code, _, err = run(capsys, "transcribe", song, "--model", bass_model, "--output", tmp_path / "folder/song.mid")
+    assert code == 2
+    assert "is a folder that cannot be written; name another place with --output" in err
+
+
+def test_verify_names_the_file_that_differs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "verify")
+    assert code == 1
+    assert "no shards in data/" in err
+    shards = Path("data/shards/bass")
+    write_band(shards)
+    code, out, _ = run(capsys, "verify")
+    assert (code, out.count("bytes as they should be")) == (0, 1)
+    (file,) = shards.glob("*.i16")
+    content = bytearray(file.read_bytes())
+    content[0] ^= 1
+    file.write_bytes(content)
+    code, _, err = run(capsys, "verify", shards)
+    assert code == 1
+    assert f"{file} differs from its manifest" in err
 
 
 def test_what_is_missing_is_one_line_and_exit_code_1(

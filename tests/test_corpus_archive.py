@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from stemscribe.corpora.archive import take_corpus, unpack
 from stemscribe.corpora.inventory import Inventory, read_inventory
@@ -266,9 +267,9 @@ def test_a_source_file_is_read_strictly(project: Path) -> None:
 def test_the_stage_tells_where_to_get_a_missing_corpus(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     repository = Path(__file__).parents[1]
     (project / "data").symlink_to(repository / "data", target_is_directory=True)
-    text = (repository / "params.yaml").read_text(encoding="utf-8")
-    assert "name: demo" in text
-    (project / "params.yaml").write_text(text.replace("name: demo", "name: babyslakh"), encoding="utf-8")
+    params = yaml.safe_load((repository / "params.yaml").read_text(encoding="utf-8"))
+    params["corpus"]["name"] = "babyslakh"
+    (project / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     if Path("data/archives/babyslakh.tar.gz").exists():
         pytest.skip("babyslakh is here")
     assert run_stage(main, []) == 1

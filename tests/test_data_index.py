@@ -197,6 +197,12 @@ def test_a_long_stem_shared_by_two_different_songs_is_reported(tmp_path: Path) -
     assert audit["duplicate_stems_across_splits"] == [["Track00001/S01", "Track00002/S00"]]
 
 
+def test_a_name_stands_for_one_track(tmp_path: Path) -> None:
+    songs = {f"{split}/Track00001": {"S00": Part(33, RIFF)} for split in ("train", "test")}
+    with pytest.raises(DataError, match=r"two tracks are called Track00001 \(.*train.* and .*test.*\); rename one"):
+        index_of(tmp_path, songs)
+
+
 def test_all_src_mid_is_never_read(tmp_path: Path) -> None:
     raw = write_raw_corpus(tmp_path, "band", {"test/Track00001": {"S00": Part(0, RIFF)}})
     (raw / "test/Track00001/all_src.mid").write_bytes(b"broken")

@@ -4,9 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from shard_band import write_band, write_mix
+from shard_band import UNVARIED, write_band, write_mix
 from stemscribe import vocabulary
-from stemscribe.config import StemAugmentParams
 from stemscribe.data.crops import Batch, StemCrops, collate
 from stemscribe.model.config import SMALL
 from stemscribe.model.frame_head import FrameLogits
@@ -119,8 +118,7 @@ def test_buckets_hold_every_stream_once_and_are_ordered_by_length() -> None:
 def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
     folder = tmp_path_factory.mktemp("shards")
     shards, mix = write_band(folder / "bass"), write_mix(folder / "mix")
-    plain = StemAugmentParams(transpose=0, gain_db=0, noise_db=-120, drop_source=0, bleed_share=0, bleed_db=0)
-    crops = StemCrops(shards, mix, "train", SMALL, plain, teach=1, seed=3, first=0, count=20)
+    crops = StemCrops(shards, mix, "train", SMALL, UNVARIED, teach=1, seed=3, first=0, count=20)
     return collate([crops[index] for index in range(20)])
 
 

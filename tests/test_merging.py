@@ -12,6 +12,9 @@ from stemscribe.cli import main
 from stemscribe.errors import CheckpointError, UsageError
 from stemscribe.merging import interpolate, merge
 from stemscribe.model import YourMT3
+from stemscribe.model.initialisation import has_untaught_head
+from stemscribe.stages.base import with_frame_head
+from stemscribe.stages.finetune import specialist_of
 from tiny_model import small_model, tiny_model
 
 BASS, DRUMS = list(range(32, 40)), [128]
@@ -66,6 +69,20 @@ def test_half_way_between_a_base_and_two_specialists(folders: Path) -> None:
     provenance = load_provenance(folders / "merged")
     assert provenance["params"] == {"merge": {"weight": 0.5}}
     assert [each["made"] for each in provenance["merged"].values()] == ["base", "bass", "drums"]
+
+
+def test_a_head_that_was_not_taught_stays_one(tmp_path: Path) -> None:
+    base = with_frame_head(tiny_model())
+    specialist = specialist_of(base, [4])
+    save_model(tmp_path / "base", base, {})
+    save_model(tmp_path / "bass", specialist, {}, BASS)
+    merge(tmp_path / "base", [tmp_path / "bass"], 0.5, tmp_path / "merged")
+    assert all(has_untaught_head(load_model(tmp_path / name)) for name in ("base", "bass", "merged"))
+    assert specialist.frame_head is not None
+    with torch.no_grad():
+        specialist.frame_head.linear.bias += 0.1
+    assert not has_untaught_head(specialist)
+    assert not has_untaught_head(tiny_model())  # it has none
 
 
 def test_a_specialist_of_everything_makes_a_model_of_everything(folders: Path) -> None:

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -134,3 +136,10 @@ def test_a_frame_head_of_the_full_size_adds_its_keys_and_no_others():
 def test_rms_norm_has_no_biases():
     with torch.device("meta"):
         assert len(YourMT3(dataclasses.replace(FULL, norm="rms")).state_dict()) == 625
+
+
+def test_both_sizes_have_the_keys_that_their_page_counts():
+    page = (Path(__file__).resolve().parents[1] / "docs/model.md").read_text(encoding="utf-8")
+    counts = re.findall(r"^\| keys of the state dict \| (\d+), .* \| (\d+) \|$", page, re.MULTILINE)
+    with torch.device("meta"):
+        assert counts == [tuple(str(len(YourMT3(config).state_dict())) for config in (FULL, SMALL))]

@@ -120,7 +120,7 @@ def contest(tmp_path: Path) -> table.Contest:
         },
         [("specialist, tokens", "Peer")],
         "1 thread",
-        "ab" * 32,
+        {"base": "ab" * 32},
         100,
         1,
     )
@@ -260,7 +260,7 @@ def test_a_comparison_from_shards_to_page(tmp_path: Path, monkeypatch: pytest.Mo
     # of 32 notes the first is found in the first track; the others begin 10 ms later each
     assert "| base, tokens | 0.061 " in (project / "page.md").read_text()
     figures = json.loads((project / "page.json").read_text())
-    assert figures["base"] == "ab" * 32
+    assert figures["models"] == dict.fromkeys(("base", "bass", "drums", "vocals", "other"), "ab" * 32)
     assert figures["f1"]["base, tokens"]["bass"]["onset"]["mean"] == pytest.approx(0.061, abs=0.001)
     with (project / "work/peers/demo/notes/base-tokens/bass/notes.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == len(TRACKS)

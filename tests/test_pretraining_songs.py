@@ -161,9 +161,9 @@ def test_adding_a_song_changes_no_other() -> None:
 
 def test_validation_is_the_demo_and_the_same_music_in_mixed_timbres() -> None:
     demo = plan_tracks({"validation": TUNES[:2]}, PARAMS.seconds, 0.5, 1)
-    takes = validation_takes(TUNES[:2], 0.5, PARAMS, FONTS, PATHS, 1)
+    takes = validation_takes(TUNES[:2], 0.5, PARAMS, FONTS, PATHS, Path("demo.sf2"), 1)
     assert [track.song for track in takes[:2]] == [track.song for track in demo]
-    assert {path for track in takes[:2] for path in track.soundfonts} == {PATHS["timgm6mb"]}
+    assert {path for track in takes[:2] for path in track.soundfonts} == {Path("demo.sf2")}
     assert len({path for track in takes[2:] for path in track.soundfonts}) > 1
     assert {track.split for track in takes} == {"validation"}
     assert len({track.track for track in takes}) == 4

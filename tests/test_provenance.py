@@ -9,7 +9,7 @@ import pytest
 
 import stemscribe
 from stemscribe import provenance
-from stemscribe.config import AugmentParams, StemTuning
+from stemscribe.config import StemTuning
 
 TUNING = StemTuning(learning_rate=1e-3, steps=100)
 PARAMS = {"seed": 1, "stems.bass": TUNING}
@@ -68,9 +68,9 @@ def test_all_learning_code_exists() -> None:
 
 
 def test_the_description_is_json_and_says_what_it_was_made_of() -> None:
-    params = {"seed": 1, "augment": AugmentParams(transpose=1, gain_db=6, noise_db=-60)}
+    params = {"seed": 1, "finetune": StemTuning(learning_rate=1e-3, steps=6)}
     facts = json.loads(json.dumps(provenance.describe(params, INPUTS)))
-    assert facts["params"] == {"seed": 1, "augment": {"transpose": 1, "gain_db": 6, "noise_db": -60}}
+    assert facts["params"] == {"seed": 1, "finetune": {"learning_rate": 1e-3, "steps": 6}}
     assert facts["inputs"] == INPUTS
     assert facts["stemscribe"] == stemscribe.__version__
     assert set(facts["versions"]) == {"python", *provenance.PACKAGES}

@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -393,8 +394,9 @@ def test_a_grouped_table_has_a_header_for_each_group_and_row():
 
 
 def test_the_stage_reads_what_the_text_speaks_of(project, capsys):
-    params = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(params.replace("onset_tolerance: 0.05", "onset_tolerance: 0.1"))
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["evaluate"]["onset_tolerance"] = 0.1
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
     report.main([])
     assert "within 100 ms of the true note" in (project / "report/index.html").read_text()
 

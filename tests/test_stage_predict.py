@@ -11,7 +11,7 @@ from shard_band import SECONDS, write_band
 from stemscribe.checkpoint import save_model
 from stemscribe.config import PredictParams
 from stemscribe.data.shards import ShardReader
-from stemscribe.errors import UsageError
+from stemscribe.errors import DataError, UsageError
 from stemscribe.midi import read_midi
 from stemscribe.model import SMALL, YourMT3
 from stemscribe.notes import load_notes
@@ -76,6 +76,16 @@ def test_a_model_without_a_frame_head_is_read_by_its_tokens_alone(shards: ShardR
     with pytest.raises(UsageError, match="this model has no frame head; decode tokens"):
         predict([Condition(folder, shards.folder, BASS, tmp_path / "other")], PredictParams("frames", overlap=True))
     assert not (tmp_path / "other").exists()
+
+
+def test_a_corpus_without_a_test_track_is_told(tmp_path: Path, eager: Path) -> None:
+    shards = tmp_path / "bass"
+    write_band(shards)
+    manifest = json.loads((shards / "manifest.json").read_text())
+    manifest["tracks"] = [track for track in manifest["tracks"] if track["split"] != "test"]
+    (shards / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=f"no track of the split test in {shards}; put songs into it"):
+        predict([Condition(eager, shards, BASS, tmp_path / "out")], PredictParams(decode="frames", overlap=True))
 
 
 def test_several_processes_find_what_one_finds(

@@ -61,17 +61,22 @@ def hears(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hears")
 def test_an_onset_threshold_between_right_and_wrong_notes_is_chosen() -> None:
-    head = chosen(small_model([4]), range(32, 40), [(SILENCE, TUNE)], drums=False)
+    head = chosen(small_model([4]), range(32, 40), [Excerpt(SILENCE, TUNE)], drums=False)
 
     assert head.onset_thresholds[4] == 0.25  # the lowest of those that keep the wrong notes out
     assert {head.onset_thresholds[channel] for channel in range(13) if channel != 4} == {0.4}  # nobody asked
     assert head.active_threshold == 0.3  # with 0.2 the notes would be half a second too long, with 0.5 a frame long
 
 
+def test_a_stem_of_which_nothing_was_heard_keeps_its_thresholds() -> None:
+    before = small_model([4]).config.frame_head
+    assert chosen(small_model([4]), range(32, 40), [], drums=False) == before
+
+
 def test_the_middle_of_what_reads_as_well_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Right notes are heard with .78 and wrong ones with .22, so that all from .25 to .75 read the tune without a fault."""
     monkeypatch.setattr(Transcriber, "hear_frames", lambda self, audio: heard(true=0.78, false=0.22, held=0.45, rest=0.25))
-    head = chosen(small_model([4]), range(32, 40), [(SILENCE, TUNE)], drums=False)
+    head = chosen(small_model([4]), range(32, 40), [Excerpt(SILENCE, TUNE)], drums=False)
     assert head.onset_thresholds[4] == 0.5
 
 
@@ -101,7 +106,7 @@ def test_a_stem_is_scored_with_every_threshold() -> None:
 def test_drums_decide_nothing_about_how_long_notes_last() -> None:
     model = small_model([12])
     assert model.config.frame_head is not None
-    head = chosen(model, [DRUM_PROGRAM], [(SILENCE, [])], drums=True)
+    head = chosen(model, [DRUM_PROGRAM], [Excerpt(SILENCE, [])], drums=True)
     assert head.active_threshold == model.config.frame_head.active_threshold
 
 
@@ -120,7 +125,7 @@ def test_a_drum_that_is_heard_less_surely_has_a_threshold_of_its_own(monkeypatch
         return frames
 
     monkeypatch.setattr(Transcriber, "hear_frames", heard_drums)
-    head = chosen(small_model([12]), [DRUM_PROGRAM], [(SILENCE, hits)], drums=True)
+    head = chosen(small_model([12]), [DRUM_PROGRAM], [Excerpt(SILENCE, hits)], drums=True)
     (by_pitch,) = onset_thresholds(head, [12])
     assert by_pitch[36] > 0.38
     assert by_pitch[51] < 0.27
@@ -136,7 +141,7 @@ def test_unisons_are_kept_where_the_music_has_them(doubled: bool, threshold: flo
 
     monkeypatch.setattr(Transcriber, "hear_frames", on_both)
     reference = [replace(each, program=program) for program in ((0, 8) if doubled else (0,)) for each in TUNE]
-    head = chosen(small_model([0, 1]), range(16), [(SILENCE, reference)], drums=False)
+    head = chosen(small_model([0, 1]), range(16), [Excerpt(SILENCE, reference)], drums=False)
     assert head.unison_threshold == threshold
 
 

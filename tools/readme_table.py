@@ -4,12 +4,13 @@
 
 Every number comes from plots/<stem>/conditions.csv, a row for each head by which the models were read. The headline's head
 stands first and must agree with metrics/<stem>.json. What "separated" means comes from data/separated/<stem>/manifest.json.
-Nothing is rounded twice and nothing is left out: a missing file or condition is an error. The second table is made of the
-figures that `make peers` and benchmarks/out_of_domain.py left beside their pages; it names the commands.
+Nothing is left out: a missing file or condition is an error. The second table is made of the figures that `make peers` and
+benchmarks/out_of_domain.py left beside their pages, if they are of the models in models/; it names the commands.
 """
 
 import csv
 import json
+import math
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -18,7 +19,11 @@ from typing import Any
 
 from stemscribe.atomic import atomic_file
 from stemscribe.errors import DataError, StemscribeError
+from stemscribe.report import markdown
+from stemscribe.report.markdown import NOTHING
+from stemscribe.report.wording import PLUS_MINUS
 from stemscribe.scoring.conditions import BASE_MIX, BASE_STEM, HEAD_TITLES, HEADLINE, SHUFFLED_TIME, SPECIALIST_STEM
+from stemscribe.scoring.summary import METRIC_DIGITS
 from stemscribe.stages import STEMS
 from stemscribe.stages.base import model_digest
 
@@ -30,8 +35,6 @@ WAYS_OUT = {
 }
 SECOND_SCORES = {"drums": "five_class"}  # the others': onset+offset
 LINE = 126  # characters
-PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
-NOTHING = "\N{EN DASH}"
 LABELS = {"vocals": "vocals (voice-like programs, no singing)"}
 COLUMNS = (
     "stem",
@@ -54,31 +57,35 @@ def main() -> None:
     Raises:
         DataError: if a file is missing, broken or from another run, or README.md lacks the markers.
     """
-    _fill("results", table())
-    _fill("peers", other_transcribers())
-
-
-def _fill(marker: str, block: str) -> None:
     text = README.read_text(encoding="utf-8")
+    for marker, block in (("results", results()), ("peers", other_transcribers())):
+        text = filled(text, marker, block)
+    with atomic_file(README) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def filled(text: str, marker: str, block: str) -> str:
+    """The text with a block between its markers."""
     begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
     before, found, rest = text.partition(begin)
     _, found_end, after = rest.partition(end)
     if not found or not found_end:
         raise DataError(f"{README} lacks {begin} or {end}; restore it with `git checkout {README}`")
-    with atomic_file(README) as partial:
-        partial.write_text(f"{before}{begin}\n{block}\n{end}{after}", encoding="utf-8")
+    return f"{before}{begin}\n{block}\n{end}{after}"
 
 
 def other_transcribers() -> str:
     """Everybody on true stems, ours by the head of the headline, on the demo's test songs and out of domain, as Markdown."""
     head = next(iter(_by_head(Path("plots") / STEMS[0] / "conditions.csv")))
-    base = model_digest(Path("models/base"))
-    rows = [["songs", "read by", *(LABELS.get(stem, stem) for stem in STEMS)], ["---"] * (2 + len(STEMS))]
+    models = {name: model_digest(Path("models") / name) for name in ("base", *STEMS)}
+    rows: list[list[str]] = []
     sentences = []
     for songs, path in OTHER_SONGS.items():
         figures = _object(path, WAYS_OUT[songs])
-        if figures.get("base") != base:
-            raise DataError(f"{path} is of another base than models/base; {WAYS_OUT[songs]}")
+        measured = figures.get("models")
+        for name, digest in models.items():
+            if not isinstance(measured, dict) or measured.get(name) != digest:
+                raise DataError(f"{path} was measured with another models/{name}; {WAYS_OUT[songs]}")
         try:
             readers = {
                 who: [_figures(scores[stem], stem) if stem in scores else NOTHING for stem in STEMS]
@@ -87,7 +94,7 @@ def other_transcribers() -> str:
             }
             ours = [f"specialist, {head}", f"base, {head}"]
             (own,) = (pair for pair in figures["differences"] if [pair["one"], pair["minus"]] == ours)
-            readers["specialist minus base"] = [_gain(own[stem]["onset"]) for stem in STEMS]
+            readers["specialist minus base"] = [markdown.difference(**own[stem]["onset"]) for stem in STEMS]
             sentences.append(f"{songs[:1].upper()}{songs[1:]}: {figures['corpus']} (`{figures['command']}`).")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path} is broken or lacks {error}; {WAYS_OUT[songs]}") from None
@@ -98,25 +105,19 @@ def other_transcribers() -> str:
         f"zero. {' '.join(sentences)}"
     )
     wrapped = textwrap.wrap(caption, LINE, break_long_words=False, break_on_hyphens=False)
-    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", *wrapped])
+    header = ["songs", "read by", *(LABELS.get(stem, stem) for stem in STEMS)]
+    return "\n".join([markdown.table(header, rows), "", *wrapped])
 
 
 def _figures(scores: Mapping[str, Mapping[str, float]], stem: str) -> str:
     onset, second = scores["onset"], scores[SECOND_SCORES.get(stem, "onset_offset")]
-    return f"{onset['mean']:.3f} {PLUS_MINUS} {onset['half_width']:.3f}, {second['mean']:.3f}"
+    return f"{markdown.score(onset['mean'], onset['half_width'])}, {second['mean']:.3f}"
 
 
-def _gain(found: Mapping[str, float]) -> str:
-    text = f"{found['mean']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
-    return f"**{text}**" if found["low"] > 0 else text
-
-
-def table() -> str:
+def results() -> str:
     """The table and the sentences that it needs, as Markdown."""
     by_stem = {stem: _by_head(Path("plots") / stem / "conditions.csv") for stem in STEMS}
-    rows = [list(COLUMNS), ["---"] * len(COLUMNS)]
-    for stem, heads in by_stem.items():
-        rows += [cells(stem, head, heads) for head in heads]
+    rows = [cells(stem, head, heads) for stem, heads in by_stem.items() for head in heads]
     first = _same([next(iter(heads)) for heads in by_stem.values()], "the headline's head")
     manifests = [_object(Path("data/separated") / stem / "manifest.json") for stem in STEMS]
     corpus, method = (_same([manifest.get(key) for manifest in manifests], key) for key in ("corpus", "method"))
@@ -126,7 +127,7 @@ def table() -> str:
         "specialist's own notes at shuffled times. Bold is the headline, which speaks of the head that `predict.decode` names: "
         f"`{first}`, the {HEAD_TITLES[first]}."
     )
-    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", *textwrap.wrap(caption, LINE)])
+    return "\n".join([markdown.table(COLUMNS, rows), "", *textwrap.wrap(caption, LINE)])
 
 
 def cells(stem: str, head: str, heads: Mapping[str, Mapping[str, Row]]) -> list[str]:
@@ -137,12 +138,12 @@ def cells(stem: str, head: str, heads: Mapping[str, Mapping[str, Row]]) -> list[
     if first:
         metrics = _object(Path("metrics") / f"{stem}.json")
         for key in ("onset_f1", "onset_f1_ci", "delta_vs_base"):
-            if metrics.get(key) != _number(path, headline, key):
+            if abs(metrics.get(key, math.inf) - _number(path, headline, key)) > 10**-METRIC_DIGITS:
                 raise DataError(f"metrics/{stem}.json and {path} disagree about {key}; run `dvc repro evaluate_{stem}`")
 
     def onset(condition: str) -> str:
         row = conditions[condition]
-        return f"{_number(path, row, 'onset_f1'):.3f} {PLUS_MINUS} {_number(path, row, 'onset_f1_ci'):.3f}"
+        return markdown.score(_number(path, row, "onset_f1"), _number(path, row, "onset_f1_ci"))
 
     gain, low, high = (_number(path, headline, key) for key in ("delta_vs_base", "delta_low", "delta_high"))
     return [

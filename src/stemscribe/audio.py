@@ -25,7 +25,7 @@ Audio = npt.NDArray[np.float32]
 SAMPLE_RATE = 16000  # Hz, what YourMT3+ hears
 LARGEST_KERNEL = 32_000_000  # taps; the resampler's grow with the rates over their common divisor, and odd rates take gigabytes
 BLOCK = 1 << 20  # samples that are decoded at a time
-FULL_SCALE = 0.999
+CLIPPED_FROM = 0.999  # of full scale
 STREAMED = 0xFFFFFFFF  # size of the samples in a WAV whose writer did not know it
 
 
@@ -111,7 +111,7 @@ def read_audio(path: str | os.PathLike[str], sample_rate: int = SAMPLE_RATE) -> 
 
 def clipped_share(audio: Audio) -> float:
     """Share of the samples of `(N,)` that stand at full scale or beyond it, as they do where a recording was too loud."""
-    return float((np.abs(audio) >= FULL_SCALE).mean()) if len(audio) else 0.0
+    return float((np.abs(audio) >= CLIPPED_FROM).mean()) if len(audio) else 0.0
 
 
 def _kernel_taps(rate: int, new_rate: int) -> int:

@@ -83,13 +83,13 @@ def load_model(folder: str | os.PathLike[str], channels: Sequence[int] | None = 
     path = Path(folder)
     config, own_channels = _load_config(path)
     weights = _load_weights(path / WEIGHTS)
+    _check_architecture(config, path / WEIGHTS)
     try:
         with torch.device("meta"):  # shapes first: a wrong config must not cost memory
             expected = YourMT3(config).state_dict()
     except (RuntimeError, TypeError, OverflowError) as error:  # sizes that no tensor can have
         raise CheckpointError(f"{path / CONFIG} describes no model that can be built; fetch it again") from error
     _check_weights(weights, expected, path / WEIGHTS)
-    _check_architecture(config, path / WEIGHTS)
     try:
         model = YourMT3(config, own_channels if channels is None else channels)
     except ValueError as error:
@@ -178,7 +178,7 @@ def _load_object(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; the model folder is incomplete, fetch or make it again") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON ({error}); fetch or make it again") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds no JSON object; fetch or make it again")

@@ -5,6 +5,7 @@ Heavy libraries are imported by the verb that needs them, so that `--help` answe
 
 import importlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,11 +103,11 @@ def transcribe(
     """Write the notes of a recording as MIDI, with one or several models."""
     from stemscribe import runtime
     from stemscribe.audio import SAMPLE_RATE, clipped_share, read_audio, recording_length
-    from stemscribe.checkpoint import load_model, load_programs, load_provenance
+    from stemscribe.checkpoint import load_model, load_programs
     from stemscribe.config import FRAMES, HEADS, TOKENS
     from stemscribe.midi import write_midi
+    from stemscribe.model.initialisation import has_untaught_head
     from stemscribe.notes import Note, clean_notes
-    from stemscribe.stages.base import FRESH_HEAD
     from stemscribe.transcriber import Transcriber
 
     if decode not in (None, *HEADS):
@@ -122,6 +123,10 @@ def transcribe(
     target = output or audio.with_suffix(".mid")
     if output is None and target.exists():
         raise UsageError(f"{target} is there already; name it with --output to replace it, or name another")
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder; name a file in it with --output")
+    if target.parent.is_dir() and not os.access(target.parent, os.W_OK):
+        raise UsageError(f"{target.parent} is a folder that cannot be written; name another place with --output")
     if target.exists() and audio.exists() and target.samefile(audio):
         raise UsageError(f"{target} is the recording itself; name another file with --output")
     recording = read_audio(audio)
@@ -132,7 +137,7 @@ def transcribe(
     listeners: list[tuple[Path, str, Transcriber]] = []  # all of them are there before the first one listens
     for folder in folders:
         network = load_model(folder)
-        taught = network.frame_head is not None and FRESH_HEAD not in load_provenance(folder).get("changes", ())
+        taught = network.frame_head is not None and not has_untaught_head(network)
         head = decode or (FRAMES if taught and not int8 else TOKENS)
         if no_overlap and head == TOKENS:
             kind = "none" if network.frame_head is None else "none that was taught"
@@ -197,6 +202,22 @@ def merge(
 
     merging.merge(base, specialists, weight, output)
     print(f"{output}: {1 - weight:g} of {base} and {weight:g} of {', '.join(map(str, specialists))}")
+
+
+@app.command(rich_help_panel="Use")
+def verify(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="folders of shards (default: all in data/shards and data/separated)")
+    ] = None,
+) -> None:
+    """Compare prepared audio with the sha256 that its manifest has for each file."""
+    from stemscribe.data.shards import MANIFEST, verify_shards
+
+    found = folders or sorted(path.parent for path in Path("data").glob(f"s[eh]*/*/{MANIFEST}"))
+    if not found:
+        raise DataError("no shards in data/; `dvc repro prepare_bass` or `dvc pull data/shards/bass`, or name a folder")
+    for folder in found:
+        print(f"{folder}: {verify_shards(folder):,} bytes as they should be")
 
 
 def _specialists() -> list[Path]:

@@ -91,7 +91,7 @@ class StemAugmentParams(AugmentParams):
 
     drop_source: float  # probability that a source of a stem with several is left out
     bleed_share: float  # of the crops in which the rest of the mix is faintly heard, as after a separation
-    bleed_db: float  # loudest level of that rest; the faintest is BLEED_RANGE_DB below
+    bleed_db: float  # loudest level of that rest before its gain; the faintest is BLEED_RANGE_DB below
 
 
 @dataclass(frozen=True)

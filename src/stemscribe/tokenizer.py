@@ -190,10 +190,6 @@ class Tokenizer:
             return self._finish(_drum_tokens(events, first, last, origin))
         return self._finish(_pitched_tokens(events, first, last, origin))
 
-    def encode_channels(self, table: EventTable, start_seconds: float, channels: Sequence[int]) -> list[list[int]]:
-        """`encode_segment` for each of `channels`."""
-        return [self.encode_segment(table, start_seconds, channel) for channel in channels]
-
     def encode(self, table: EventTable, segments: int, channels: Sequence[int]) -> Tokens:
         """The tokens of the first `segments` segments of a track, `(S, C, max_length)`, padded with PAD."""
         tokens = np.full((segments, len(channels), self.max_length), PAD, dtype=np.int64)

@@ -257,7 +257,7 @@ class Transcriber:
             if head not in HEADS:
                 raise UsageError(f"unknown head {head!r}; this model has {' and '.join(self.heads)}")
             if head not in self.heads:
-                raise UsageError("this model has no frame head; decode tokens")
+                raise UsageError("this model has no frame head; decode tokens (predict.decode), or add one (base.frame_head)")
 
     def _notes_of_tokens(self, groups: Sequence[Tensor]) -> tuple[list[Note], Mapping[str, int]]:
         """Notes and problems of token ids `(b, C, L)` of consecutive groups of segments; L may differ."""

@@ -16,7 +16,7 @@ from stemscribe.audio import SAMPLE_RATE
 
 STEM_LUFS = -13.0
 PEAK_DBFS = -1.0
-FULL_SCALE = 32767
+LOUDEST_STEP = 32767  # of 16 bits
 SHORTEST_SECONDS = 0.4  # one measuring block of BS.1770
 
 Samples = npt.NDArray[np.int16]
@@ -62,6 +62,6 @@ def mix_down(audio: Mapping[str, npt.NDArray[np.float64]]) -> Mixdown:
     # One stem may peak higher than the sum of all; then it decides.
     loudest = max(float(np.max(np.abs(stem))) for stem in levelled.values())
     gain = min(gain, round(1 / loudest, 9))
-    stems = {name: np.rint(stem * gain * FULL_SCALE).astype(np.int16) for name, stem in levelled.items()}
+    stems = {name: np.rint(stem * gain * LOUDEST_STEP).astype(np.int16) for name, stem in levelled.items()}
     mix: Samples = np.stack(list(stems.values())).sum(axis=0, dtype=np.int32).astype(np.int16)
     return Mixdown(stems, mix, loudness, gain)

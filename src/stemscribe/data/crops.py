@@ -209,7 +209,7 @@ def draw_window(
         tracks: candidates.
         onsets: for each track its sorted onsets in seconds.
         grid: the crop's length.
-        transpose: semitones up or down at most; half of the crops are transposed.
+        transpose: semitones up or down at most, drawn evenly for half of the crops; the others stay as they are.
     Returns:
         position in `tracks`, and the window.
     """
@@ -249,8 +249,8 @@ def channels_to_teach(
 ) -> tuple[int, ...]:
     """Choose what a crop is to teach where a stem has many channels.
 
-    Channels that sound come first, but at least one place is left for a silent one: a model that is never asked about silence
-    hears things in it.
+    Channels that sound come first, but of two places and more one is left for a silent one: a model that is never asked about
+    silence hears things in it.
 
     Args:
         generator: source of the choice.
@@ -265,7 +265,7 @@ def channels_to_teach(
         return tuple(channels)
     heard = sorted(set(sounding) & set(channels))
     silent = [channel for channel in channels if channel not in heard]
-    most = count - 1 if silent else count
+    most = max(count - 1, 1) if silent else count
     first = generator.permutation(heard)[:most].tolist() if heard else []
     rest = generator.permutation(silent)[: count - len(first)].tolist() if silent else []
     return tuple(sorted(int(channel) for channel in (*first, *rest)))

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from stemscribe import vocabulary
 from stemscribe.atomic import sha256_file
 from stemscribe.audio import Audio
 from stemscribe.errors import DataError
@@ -200,6 +201,20 @@ def verify_shards(folder: str | Path) -> int:
         if path.stat().st_size != shard.bytes or sha256_file(path) != shard.sha256:
             raise DataError(f"{path} differs from its manifest; remove it from the DVC cache, then pull or make it again")
     return sum(shard.bytes for shard in reader.files.values())
+
+
+def header_of(stem: str, programs: Iterable[int], sample_rate: int, corpus: str) -> dict[str, Any]:
+    """What a manifest says of its shards as a whole.
+
+    Args:
+        stem: a name for what is in them.
+        programs: those of its sources; the model's channels for them are `channels`.
+        sample_rate: Hz.
+        corpus: name of where the tracks come from.
+    """
+    known = list(programs)
+    channels = list(vocabulary.channels_of(known))
+    return {"stem": stem, "programs": known, "channels": channels, "sample_rate": sample_rate, "corpus": corpus}
 
 
 def manifest_of(header: dict[str, Any], shards: Iterable[ShardFile], tracks: Iterable[ShardTrack]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Nothing odd passes silently. A stem without audio or without MIDI, a stem withou
 facts of life and go into the audit; a file that cannot be read is an error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from stemscribe.data import duplicates
 from stemscribe.data.errata import octave_correction, reason_to_exclude
 from stemscribe.data.index import Index, IndexedStem, IndexedTrack
 from stemscribe.data.slakh import Stem, read_track
+from stemscribe.errors import DataError
 from stemscribe.executor import map_in_processes
 from stemscribe.midi import read_midi
 from stemscribe.notes import Columns, notes_to_columns
@@ -72,8 +73,9 @@ def survey(inventory: Inventory, errata: Errata, workers: int) -> tuple[Index, d
         The index, sorted by split and track, and its audit.
 
     Raises:
-        DataError: naming the first file that is missing or broken.
+        DataError: if two tracks have one name; or naming the first file that is missing or broken.
     """
+    _require_names(inventory.tracks)
     places = sorted(inventory.tracks, key=lambda place: (SPLITS.index(place.split), place.track))
     visits = [TrackVisit(inventory.root, place, errata) for place in places]
     reports = map_in_processes(survey_track, visits, workers, "indexing", "tracks")
@@ -83,6 +85,16 @@ def survey(inventory: Inventory, errata: Errata, workers: int) -> tuple[Index, d
         {name: columns for report in reports for name, columns in report.notes.items()},
     )
     return index, _audit(index, reports)
+
+
+def _require_names(tracks: Iterable[InventoryTrack]) -> None:
+    """Everything from here on knows a track by its name alone."""
+    folders: dict[str, str] = {}
+    for place in tracks:
+        if place.track in folders:
+            both = f"{folders[place.track]} and {place.folder}"
+            raise DataError(f"two tracks are called {place.track} ({both}); rename one, a name counts over all splits")
+        folders[place.track] = place.folder
 
 
 def survey_track(visit: TrackVisit) -> TrackReport:

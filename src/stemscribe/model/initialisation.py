@@ -13,18 +13,19 @@ attention has scale 1):
    time of the frame it looked at.
 3. Positions over frames before the first temporal layer, at half amplitude.
 
-Without 1 and 2 (and a loss that guides that head, which is the training's affair) the token decoder of the
-small model did not take off in 20 minutes, although the encoder heard the notes after four.
+Without 1 and 2 (and, then, a loss that guides that head) the token decoder of the small model did not take off in
+20 minutes, although the encoder heard the notes after four. What each is worth today: docs/base.md.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from stemscribe.model.config import PITCHES
+from stemscribe.model.config import PITCHES, WITH_EARS, ModelConfig
 from stemscribe.model.decoder import DecoderLayer, HeadAttention
+from stemscribe.model.frame_head import FrameHead
 from stemscribe.model.moe import Expert
 from stemscribe.model.yourmt3 import YourMT3
 
@@ -38,6 +39,7 @@ READER_QUERY_SCALE = 0.35  # with the key's, a score of about 5 (d_kv 48) for th
 READER_KEY_SCALE = 0.6
 FRAME_MEMORY_SCALE = 0.5  # RMS of what one certain onset adds to the memory, whose own is about the same
 OTHER_KEY_SCALE = 0.5  # the other heads' keys, so that content does not drown the reader
+FRAME_HEAD_SEED = 1  # of the head that a model without one is given
 RANDOM_POSITION_SCALE = 0.02  # where time has no geometry, as is usual for learned positions
 
 
@@ -127,6 +129,21 @@ def initialise_decoder(model: YourMT3, time: TimeTokens | None, generator: torch
     model.lm_head.lm_head.weight[tokens] = SHIFT_HEAD_SCALE * wave[:, read] @ turn[read]
     for layer in layers:
         _time_reader(layer.cross_attention.EncDecAttention, turn[read], config.d_kv)
+
+
+def fresh_frame_head(config: ModelConfig) -> FrameHead:
+    """A frame head with ears for a model of this config that has none: the same each time, and nothing learned yet."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(FRAME_HEAD_SEED)
+        return FrameHead(replace(config, frame_head=WITH_EARS))
+
+
+def has_untaught_head(model: YourMT3) -> bool:
+    """Whether the model's frame head is still the `fresh_frame_head`, whatever has become of the rest."""
+    if model.frame_head is None:
+        return False
+    own, fresh = model.frame_head.state_dict(), fresh_frame_head(model.config).state_dict()
+    return own.keys() == fresh.keys() and all(torch.equal(own[name].cpu(), fresh[name]) for name in fresh)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from stemscribe.config import DemoParams, load_params
 from stemscribe.corpora.identity import groups, identity, unrelated
 from stemscribe.corpora.planning import duplicates_across_splits, identities, split_songs
 from stemscribe.corpora.songs import Song
+from stemscribe.corpora.soundfont import find_soundfont
 from stemscribe.corpora.sources import WheelSource, read_source
 from stemscribe.corpora.tracks import build_corpus
 from stemscribe.corpora.wheel import wheel_songs
@@ -55,11 +56,12 @@ def main(argv: Sequence[str]) -> None:
     licences = {WHEEL: source.licence, VALIDATION: source.licence, **{name: books[name].licence for name in params.songbooks}}
     songs = songs_to_hear(found, project.demo, seed)
     paths = {name: get_soundfont(name, fonts) for name in params.soundfonts}
-    takes = {VALIDATION: validation_takes(songs.validation, project.demo.voiced_share, params, fonts, paths, seed)}
+    plain = find_soundfont(source.soundfont)
+    takes = {VALIDATION: validation_takes(songs.validation, project.demo.voiced_share, params, fonts, paths, plain, seed)}
     takes |= {name: training_takes(each, params, fonts, paths, seed) for name, each in songs.train.items()}
     with atomic_directory(RAW) as folder:
         for name, tracks in takes.items():
-            build_corpus(folder / name, name, tracks, next(iter(paths.values())), licences[name], runtime.workers())
+            build_corpus(folder / name, name, tracks, plain, licences[name], runtime.workers())
         write_json(folder / "audit.json", audit(songs))
 
 

@@ -27,7 +27,7 @@ from stemscribe.pretraining.params import MixtureParams, TrainParams
 from stemscribe.tokenizer import Tokenizer
 
 CHANNEL_BALANCE = 0.5  # exponent on the number of sources: 1 is as in the songs, 0 all channels alike
-DRUM_CHANNEL = vocabulary.channel_of(DRUM_PROGRAM)
+MODEL_DRUM_CHANNEL = vocabulary.channel_of(DRUM_PROGRAM)
 FEWEST_NOTES = 5  # a track with fewer on a channel does not teach that channel
 
 _Candidate = tuple[ShardTrack, npt.NDArray[np.float64]]
@@ -173,7 +173,7 @@ def _drums_apart(window: Window, sources: Sequence[int]) -> list[tuple[Window, l
 def _shares(tracks: Mapping[Subject, int], drums: float, voices: float) -> dict[Subject, float]:
     """How often crops are drawn for each subject, given how many tracks have it."""
     of_kind = {"drums": drums, "voices": voices, "channels": 1 - drums - voices}
-    kinds = {each: "drums" if each.channel == DRUM_CHANNEL else "voices" if each.sung else "channels" for each in tracks}
+    kinds = {each: "drums" if each.channel == MODEL_DRUM_CHANNEL else "voices" if each.sung else "channels" for each in tracks}
     balanced = {each: count**CHANNEL_BALANCE for each, count in tracks.items()}
     wholes = {kind: sum(balanced[each] for each in tracks if kinds[each] == kind) for kind in of_kind}
     shares = {each: of_kind[kinds[each]] * balanced[each] / wholes[kinds[each]] for each in tracks}

@@ -11,6 +11,7 @@ from stemscribe.audio import SAMPLE_RATE
 from stemscribe.corpora.inventory import read_inventory
 from stemscribe.corpora.sources import read_source
 from stemscribe.data.sharding import PlannedTrack, write_shards
+from stemscribe.data.shards import header_of
 from stemscribe.data.survey import survey
 from stemscribe.errors import UsageError
 from stemscribe.notes import DRUM_PROGRAM
@@ -40,8 +41,7 @@ def main(argv: Sequence[str]) -> None:
 
 def header(corpus: str) -> dict[str, Any]:
     """What the manifest says of shards that hold every source."""
-    channels = list(vocabulary.channels_of(PROGRAMS))
-    return {"stem": "all", "programs": PROGRAMS, "channels": channels, "sample_rate": SAMPLE_RATE, "corpus": corpus}
+    return header_of("all", PROGRAMS, SAMPLE_RATE, corpus)
 
 
 if __name__ == "__main__":

@@ -58,14 +58,14 @@ def validation_takes(
     params: SongParams,
     fonts: Mapping[str, SoundFontSource],
     paths: Mapping[str, Path],
+    plain: Path,
     seed: int,
 ) -> list[PlannedTrack]:
-    """Each song as the demo has it, all in the first soundfont, and the same music with a soundfont for each part."""
+    """Each song as the demo has it, all in its soundfont `plain`, and the same music with a soundfont for each part."""
     demo = plan_tracks({"validation": songs}, params.seconds, voiced_share, seed)
-    first = paths[next(iter(params.soundfonts))]
-    plain = [replace(track, soundfonts=(first,) * len(track.song.parts)) for track in demo]
+    alike = [replace(track, soundfonts=(plain,) * len(track.song.parts)) for track in demo]
     mixed = [_in_timbres(track, Dice(seed, f"{track.identity} validation"), params, fonts, paths) for track in demo]
-    return _numbered([*plain, *mixed])
+    return _numbered([*alike, *mixed])
 
 
 def _in_timbres(

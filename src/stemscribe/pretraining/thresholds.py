@@ -61,7 +61,7 @@ def excerpts(shards: ShardReader, track: ShardTrack, group: str, seconds: float)
     reference = clip_notes([note for index in members for note in by_source[index]], samples / SAMPLE_RATE)
     if not reference:
         return []
-    return [(shards.audio(track, 0, samples, sources), reference) for sources in (members, everything)]
+    return [Excerpt(shards.audio(track, 0, samples, sources), reference) for sources in (members, everything)]
 
 
 if __name__ == "__main__":

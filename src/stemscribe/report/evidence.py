@@ -148,7 +148,7 @@ def _gather(stem: str, decode: str, tolerances: Tolerances, root: Path) -> StemE
         heads,
         tuple(tracks),
         tuple(_read_csv(plots / "classes.csv", evaluate, ("head", "grouping", "class", "condition", "onset_f1"))),
-        _read_curves(root / "logs" / stem / "plots" / "metrics"),
+        _read_curves(root / "logs" / stem / "plots" / "metrics", f"finetune_{stem}"),
         _read_json(root / "models" / stem / "provenance.json", f"finetune_{stem}"),
         str(separated.manifest.get("method", "unknown")),
         tuple(_split_facts(shards, split) for split in SPLITS),
@@ -231,14 +231,14 @@ def _number(cell: str) -> float | None:
     return float(cell) if cell else None
 
 
-def _read_curves(folder: Path) -> tuple[Curve, ...]:
+def _read_curves(folder: Path, stage: str) -> tuple[Curve, ...]:
     """The curves worth showing, by name; none if nothing was logged."""
     curves = []
     for path in sorted(folder.rglob("*.tsv")):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if not any(word in path.stem for word in SHOWN_CURVES):
             continue
-        rows = _read_csv(path, "finetune", ("step", path.stem), delimiter="\t")
+        rows = _read_csv(path, stage, ("step", path.stem), delimiter="\t")
         points = [(float(row["step"]), float(row[path.stem])) for row in rows if row[path.stem]]
         curves.append(Curve(name, tuple(step for step, _ in points), tuple(value for _, value in points)))
     return tuple(curve for curve in curves if curve.steps)

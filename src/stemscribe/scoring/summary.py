@@ -16,6 +16,8 @@ from stemscribe.scoring.scorecard import DRUM_SCORES, PITCHED_SCORES, Scorecard,
 from stemscribe.scoring.silence import FalseNotes, false_notes
 from stemscribe.scoring.statistics import Interval, bootstrap_interval, signed_rank_p
 
+METRIC_DIGITS = 4  # in metrics/; the tables in plots/ have more
+
 
 @dataclass(frozen=True)
 class TrackScore:
@@ -173,4 +175,4 @@ def headline(summaries: Mapping[str, Summary], drums: bool) -> dict[str, float]:
         "delta_vs_base": summary.against_base.gain.mean,
         "false_notes_per_minute": summary.false.per_minute,
     }
-    return {name: round(value, 4) for name, value in values.items() if not (drums and name == "onset_offset_f1")}
+    return {name: round(value, METRIC_DIGITS) for name, value in values.items() if not (drums and name == "onset_offset_f1")}

@@ -124,7 +124,7 @@ def silence_rows(stem: str, summaries: Mapping[str, Summary]) -> list[Row]:
 
 
 def write_table(path: Path, rows: Sequence[Row], columns: Sequence[str] = ()) -> None:
-    """Write rows as CSV: 4 digits, empty cells for what is undefined; equal rows give equal bytes.
+    """Write rows as CSV: 6 digits, empty cells for what is undefined; equal rows give equal bytes.
 
     Args:
         path: of the file.
@@ -141,5 +141,5 @@ def _text(name: str, cell: Cell) -> str:
     if cell is None:
         return ""
     if isinstance(cell, float):
-        return f"{cell:.2g}" if name == "p_value" else f"{cell:.4f}"
+        return f"{cell:.2g}" if name == "p_value" else f"{cell:.6f}"
     return str(cell)

@@ -20,8 +20,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 import stemscribe
 from stemscribe import runtime
 from stemscribe.atomic import atomic_directory, sha256_file
@@ -41,6 +39,7 @@ from stemscribe.errors import CheckpointError, UsageError
 from stemscribe.lightning_checkpoint import import_checkpoint
 from stemscribe.model import YourMT3
 from stemscribe.model.config import WITH_EARS
+from stemscribe.model.initialisation import fresh_frame_head
 from stemscribe.provenance import describe
 from stemscribe.stages import run_stage
 from stemscribe.vocabulary import NUM_CHANNELS
@@ -48,8 +47,6 @@ from stemscribe.vocabulary import NUM_CHANNELS
 BASE = Path("models/base")
 SHIPPED = {"small": Path(stemscribe.__file__).parent / "weights" / "small"}
 MADE = "made"  # a folder inside the one that is being written
-HEAD_SEED = 1  # of a fresh frame head
-FRESH_HEAD = "a fresh frame head, which has learned nothing yet"  # in provenance.json, under "changes"
 
 
 def reads(stem: str | None = None) -> tuple[str, ...]:
@@ -141,7 +138,7 @@ def install(source: Path, target: Path, base: BaseParams, digest: str) -> list[s
             changes.append(f"a specialist for channels {', '.join(map(str, own))}, now for all")
         if base.frame_head == "add" and model.frame_head is None:
             model = with_frame_head(model)
-            changes.append(FRESH_HEAD)
+            changes.append("a fresh frame head, which has learned nothing yet")
         if changes:
             facts = {**describe({"base": base}, {base.source: digest}), "changes": changes, "source": origin}
             save_model(made, model, facts)
@@ -156,10 +153,9 @@ def install(source: Path, target: Path, base: BaseParams, digest: str) -> list[s
 
 
 def with_frame_head(model: YourMT3) -> YourMT3:
-    """The same weights with a fresh frame head, the same each time; fine-tuning trains it beside everything else."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(HEAD_SEED)
-        extended = YourMT3(replace(model.config, frame_head=WITH_EARS), model.channels)
+    """The same weights with a fresh frame head, which fine-tuning trains beside everything else."""
+    extended = YourMT3(replace(model.config, frame_head=WITH_EARS), model.channels)
+    extended.frame_head = fresh_frame_head(model.config)
     extended.load_state_dict({**extended.state_dict(), **model.state_dict()}, strict=True)
     return extended.eval()
 

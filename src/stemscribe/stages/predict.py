@@ -19,6 +19,7 @@ from stemscribe.audio import SAMPLE_RATE
 from stemscribe.checkpoint import load_model
 from stemscribe.config import PredictParams, load_params
 from stemscribe.data.shards import ShardReader
+from stemscribe.errors import DataError
 from stemscribe.executor import map_in_processes
 from stemscribe.midi import write_midi
 from stemscribe.notes import save_notes
@@ -77,6 +78,7 @@ def predict(heard: Sequence[Condition], params: PredictParams) -> None:
 
     Raises:
         UsageError: before any work, if the model lacks the head `decode` or a channel of the programs.
+        DataError: if there is no test track.
     """
     _shards.cache_clear()
     _transcriber.cache_clear()
@@ -84,6 +86,8 @@ def predict(heard: Sequence[Condition], params: PredictParams) -> None:
     for condition in heard:
         Transcriber(model, condition.programs, params.decode)  # refuses what cannot be
     recordings = [(condition, track) for condition in heard for track in ShardReader(condition.shards).tracks(SPLIT)]
+    if not recordings:
+        raise DataError(f"no track of the split {SPLIT} in {heard[0].shards}; put songs into it")
     workers = _workers(heard[0].model, sum(track.samples for _, track in recordings) / SAMPLE_RATE)
     work = [(condition, track.track, params, workers) for condition, track in recordings]
     started = time.monotonic()

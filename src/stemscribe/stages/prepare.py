@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from stemscribe import runtime, vocabulary
-from stemscribe.config import Params, load_params
+from stemscribe.config import Params, PrepareParams, load_params
 from stemscribe.corpora.inventory import read_inventory
 from stemscribe.data.index import Index, IndexedTrack, load_index
 from stemscribe.data.sharding import FileRecording, PlannedSource, PlannedTrack, write_shards
+from stemscribe.data.shards import header_of
 from stemscribe.data.slakh import find_audio
 from stemscribe.errors import DataError, UsageError
 from stemscribe.notes import Columns, notes_to_columns
@@ -47,29 +48,46 @@ def prepare(stem: str, params: Params, folder: Path) -> None:
     """Write the shards of one stem, or of the mix, to `folder`."""
     index = load_index(INDEX)
     root = read_inventory(RAW / params.corpus.name).root
-    rate = params.prepare.sample_rate
-    if stem == MIX:
-        programs = sorted({each.program for each in index.stems if each.usable})
-        tracks = plan_mix(index, root, rate)
-    else:
-        programs = sorted(params.stems[stem].programs)
-        if not vocabulary.channels_of(programs):
-            raise UsageError(
-                f"params.yaml: stems.{stem}.programs: the model has a channel for none of {programs}; choose others"
-            )
-        tracks = plan_stem(index, root, rate, programs)
-    header = {
-        "stem": stem,
-        "programs": programs,
-        "channels": list(vocabulary.channels_of(programs)),
-        "sample_rate": rate,
-        "corpus": params.corpus.name,
-    }
-    shard_bytes = params.prepare.shard_megabytes * 1_000_000
-    write_shards(folder, header, tracks, shard_bytes, runtime.workers(), f"preparing {stem}")
+    programs = None if stem == MIX else params.stems[stem].programs
+    tracks = write_part(folder, stem, programs, index, root, params.corpus.name, params.prepare)
     without = sum(not track.sources for track in tracks)
     sources = sum(len(track.sources) for track in tracks)
     print(f"{stem}: {sources} sources in {len(tracks)} tracks, {without} tracks without it", flush=True)
+
+
+def write_part(
+    folder: Path, part: str, programs: Iterable[int] | None, index: Index, root: Path, corpus: str, params: PrepareParams
+) -> list[PlannedTrack]:
+    """Write the shards of a stem, or of the mix.
+
+    Args:
+        folder: where to; replaced.
+        part: name of the stem, or MIX.
+        programs: of the stem; None for the mix.
+        index: of the corpus.
+        root: folder of its tracks.
+        corpus: its name.
+        params: how the audio is laid out.
+    Returns:
+        what was written.
+    Raises:
+        UsageError: if the model has no channel for any of the programs.
+        DataError: naming the first file that is missing or broken.
+    """
+    rate = params.sample_rate
+    if programs is None:
+        programs = sorted({each.program for each in index.stems if each.usable})
+        tracks = plan_mix(index, root, rate)
+    else:
+        programs = sorted(programs)
+        if not vocabulary.channels_of(programs):
+            raise UsageError(
+                f"params.yaml: stems.{part}.programs: the model has a channel for none of {programs}; choose others"
+            )
+        tracks = plan_stem(index, root, rate, programs)
+    header = header_of(part, programs, rate, corpus)
+    write_shards(folder, header, tracks, params.shard_megabytes * 1_000_000, runtime.workers(), f"preparing {part}")
+    return tracks
 
 
 def plan_stem(index: Index, root: Path, sample_rate: int, programs: Iterable[int]) -> list[PlannedTrack]:

@@ -3,8 +3,8 @@
 Token loss: cross-entropy over all targets that are not PAD, pooled over channels (YourMT3+). Its mass on a time-shift token
 may be spread over the neighbouring ticks, since 10 ms more or less is no error to a listener.
 Frame loss: binary cross-entropy of the frame head; onsets are rare, so a missed one weighs three times a false one.
-Alignment loss: guided attention (Tachibana et al. 2018, arXiv 1710.08969) towards the frame of the current tick, which
-a small decoder does not find by itself in minutes.
+Alignment loss: guided attention (Tachibana et al. 2018, arXiv 1710.08969) towards the frame of the current tick; what it is
+worth beside the rest of the recipe stands in docs/base.md.
 """
 
 from collections.abc import Sequence
@@ -160,7 +160,7 @@ def alignment_loss_sum(look: Tensor, targets: Tensor, config: ModelConfig) -> Te
     frames = look.shape[-1]
     is_shift = (targets >= vocabulary.SHIFT_0) & (targets <= vocabulary.SHIFT_0 + vocabulary.MAX_SHIFT)
     ticks = torch.where(is_shift, targets - vocabulary.SHIFT_0, 0).cummax(dim=1).values
-    place = ticks * (config.sample_rate / 100 / config.hop)
+    place = ticks * (config.sample_rate / vocabulary.TICKS_PER_SECOND / config.hop)
     place = torch.where(targets == vocabulary.EOS, float(frames - 1), place).clamp(max=frames - 1)
     distance = torch.arange(frames, device=look.device) - place.unsqueeze(-1)
     wanted = torch.softmax(-0.5 * (distance / ALIGNMENT_WIDTH) ** 2, dim=-1)

@@ -6,7 +6,7 @@ takes the very steps that the uninterrupted one would have taken.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
@@ -15,29 +15,20 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch.utils.data import DataLoader
 
-from stemscribe.audio import SAMPLE_RATE, Audio
+from stemscribe.audio import SAMPLE_RATE
 from stemscribe.config import FRAMES, FinetuneParams, StemTuning
 from stemscribe.data.crops import BLEED_RANGE_DB, Batch, StemCrops, collate
 from stemscribe.data.shards import ShardReader, ShardTrack
 from stemscribe.model.yourmt3 import YourMT3
-from stemscribe.notes import DRUM_PROGRAM, Note, clip_notes, shift_notes
+from stemscribe.notes import DRUM_PROGRAM, clip_notes, shift_notes
 from stemscribe.scoring.drums import drum_counts
 from stemscribe.scoring.notes import onset_counts
 from stemscribe.training.losses import LossWeights, batch_losses
 from stemscribe.training.schedule import adamw
-from stemscribe.training.thresholds import Listening, onset_scores
+from stemscribe.training.thresholds import Excerpt, Listening, onset_scores
 from stemscribe.transcriber import Transcriber
 
 MONITOR = "validation/onset_f1"
-
-
-@dataclass(frozen=True)
-class Excerpt:
-    """A stretch of a validation track with its notes, in its own time."""
-
-    track: str
-    audio: Audio
-    notes: tuple[Note, ...]
 
 
 def excerpts(shards: ShardReader, mix: ShardReader, track: ShardTrack, seconds: float, bleed_db: float) -> list[Excerpt]:
@@ -60,7 +51,7 @@ def excerpts(shards: ShardReader, mix: ShardReader, track: ShardTrack, seconds: 
     clean = shards.audio(track, start, length)
     rest = mix.audio(track.track, start, length) - clean
     bled = np.asarray(clean + 10 ** (bleed_db / 20) * rest, dtype=np.float32)
-    return [Excerpt(track.track, audio, tuple(heard)) for audio in (clean, bled)]
+    return [Excerpt(audio, heard) for audio in (clean, bled)]
 
 
 class SpecialistTraining(pl.LightningModule):
@@ -93,7 +84,7 @@ class SpecialistTraining(pl.LightningModule):
         self._decode, self._programs = decode, shards.manifest["programs"]
         self._transcriber = Transcriber(model, self._programs, decode)
         self._drums = set(self._programs) == {DRUM_PROGRAM}
-        self._excerpts = self._heard(shared.validation_seconds)
+        self._excerpts = list(self._heard(shared.validation_seconds))
         self.steps = own.steps
         self.steps_per_epoch = min(shared.validate_every, own.steps)
         self.epochs = math.ceil(own.steps / self.steps_per_epoch)
@@ -156,11 +147,10 @@ class SpecialistTraining(pl.LightningModule):
 
     def _scores_of(self, transcriber: Transcriber, excerpt: Excerpt) -> list[float]:
         """Onset F1 of an excerpt: by frames one for each onset threshold, by tokens one alone."""
-        reference = list(excerpt.notes)
         if self._decode == FRAMES:
-            return onset_scores(transcriber, (excerpt.audio, reference), self._drums)
+            return onset_scores(transcriber, excerpt, self._drums)
         estimate = list(transcriber.transcribe(excerpt.audio).notes)
-        return [(drum_counts if self._drums else onset_counts)(reference, estimate).f1]
+        return [(drum_counts if self._drums else onset_counts)(list(excerpt.notes), estimate).f1]
 
     def score(self, device: str) -> float:
         """Onset F1 as in validation, with the weights that the model holds."""
@@ -172,14 +162,14 @@ class SpecialistTraining(pl.LightningModule):
     def listen(self, device: str) -> Listening:
         """What the frame head says of `threshold_seconds` of each validation track, for choosing its thresholds."""
         self.model.eval()
-        heard = [(excerpt.audio, list(excerpt.notes)) for excerpt in self._heard(self._shared.threshold_seconds)]
+        heard = self._heard(self._shared.threshold_seconds)
         return Listening.of(self.model, self._programs, heard, self._drums, device)
 
-    def _heard(self, seconds: float) -> list[Excerpt]:
+    def _heard(self, seconds: float) -> Iterator[Excerpt]:
         """Excerpts of all validation tracks that have the stem."""
         tracks = [track for track in self._shards.tracks("validation") if self._shards.notes(track)]
         level = self._shared.augment.bleed_db - BLEED_RANGE_DB / 2
-        return list(chain.from_iterable(excerpts(self._shards, self._mix, track, seconds, level) for track in tracks))
+        return chain.from_iterable(excerpts(self._shards, self._mix, track, seconds, level) for track in tracks)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with linear warmup and a cosine, moved every step."""

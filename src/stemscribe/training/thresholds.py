@@ -8,6 +8,7 @@ that a few minutes of music cannot tell apart the middle one is taken. Single dr
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -31,8 +32,14 @@ LEVEL = 0.005  # mean F1 below the best from which a value is told apart from it
 UNISONS_HELD = 0.8  # unison threshold while the onset threshold is chosen
 UNISON_GRID = tuple(round(0.1 * step, 1) for step in range(1, 10))  # 0.1, where most are kept, to 0.9
 
-Excerpt = tuple[Audio, Sequence[Note]]
 Score = Callable[[list[Note], list[Note]], Counts]
+
+
+class Excerpt(NamedTuple):
+    """A stretch of music and its notes, in its own time."""
+
+    audio: Audio
+    notes: Sequence[Note]
 
 
 @dataclass(frozen=True)
@@ -127,12 +134,15 @@ def choose_thresholds(head: FrameHeadConfig, stems: Iterable[Listening]) -> Fram
 
     Args:
         head: the config to start from.
-        stems: what was heard of each. Of two stems that share a channel the later one decides.
+        stems: what was heard of each. Of two stems that share a channel the later one decides; one of which nothing was heard
+            decides nothing.
     """
     thresholds, exceptions = list(head.onset_thresholds), list(head.exceptions)
     pitched: list[tuple[Transcriber, Heard, float]] = []
     for stem in stems:
         transcriber, heard, drums = stem.transcriber, stem.heard, stem.drums
+        if not heard:
+            continue
         threshold = _middle(ONSET_GRID, stem.onset_f1())
         for channel in transcriber.channels:
             thresholds[channel] = threshold
