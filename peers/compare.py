@@ -7,7 +7,7 @@
 
 Everybody is a runner with the same arguments (audio folder in, notes and times out), started in its own environment, one
 after the other. Notes stay in work/peers/<corpus>/notes/<who>/<part>. The page of everybody on everything in the test songs is
-peers/results.md, any other one work/peers/results.md; its figures go beside it, as .json.
+peers/results.md, any other one work/peers/<corpus>/results.md; its figures go beside it, as .json.
 """
 
 import argparse
@@ -35,7 +35,8 @@ from stemscribe.stages import STEMS
 from stemscribe.stages.base import model_digest
 
 HERE = Path(__file__).parent
-MODELS = ("base", *STEMS)
+OUTPUT_HELP = "the page, its figures beside it as .json (default: peers/results.md if all hear all of the demo, else in --work)"
+MODELS_FOLDER, MODELS = Path("models"), ("base", *STEMS)
 PARTS = (*STEMS, MIX)
 ONLY_PITCHED = ("bass", "vocals", "other", MIX)  # what the peers can hear
 
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed=params.seed,
         tolerances=tolerances,
     )
-    output = options.output or (HERE if _is_complete(options) else options.work) / "results.md"
+    output = options.output or (HERE if is_complete(options, name) else work) / "results.md"
     with atomic_file(output) as text, atomic_file(output.with_suffix(".json")) as numbers:
         text.write_text(page(contest), encoding="utf-8")
         write_json(numbers, figures(contest))
@@ -100,9 +101,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"written to {output}; the notes are in {work / 'notes'}", file=sys.stderr)
 
 
-def _is_complete(options: argparse.Namespace) -> bool:
+def is_complete(options: argparse.Namespace, corpus: str) -> bool:
     """Whether this is the comparison that README shows."""
-    return not options.tracks and set(options.peers) == set(PEERS) and set(options.parts) == set(PARTS)
+    ours = corpus == "demo" and not options.tracks and options.models == MODELS_FOLDER
+    return ours and set(options.peers) == set(PEERS) and set(options.parts) == set(PARTS)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,10 +114,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what is heard (default: everything)")
     parser.add_argument("--tracks", type=Path, help="folder of tracks in Slakh2100's layout (default: the test songs in data/)")
     parser.add_argument("--source", default="demo", help="name in data/sources whose errata apply to --tracks")
-    parser.add_argument("--models", type=Path, default=Path("models"), help="folder with base, bass, drums, vocals and other")
+    parser.add_argument("--models", type=Path, default=MODELS_FOLDER, help="folder with base, bass, drums, vocals and other")
     parser.add_argument("--device", default="cpu", help="cpu or cuda, for everybody but Basic Pitch, which stays on the cpu")
     parser.add_argument("--work", type=Path, default=Path("work/peers"), help="where audio and notes are kept")
-    parser.add_argument("--output", type=Path, help="the page; its figures go beside it, as .json (default: see above)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="the page; its figures go beside it, as .json (default: results.md in peers/, if all of the "
+        "demo is heard by all, else where the audio is kept)",
+    )
     parser.add_argument("--title", default="Peers", help="heading of the page")
     parser.add_argument("--corpus", help="what is heard, in words, for the page")
     parser.add_argument("--command", help="what the page says that it was made by")

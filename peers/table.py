@@ -9,8 +9,7 @@ from recordings import MIX, Part
 from scores import Result, difference, heard_once, interval, scored
 
 from stemscribe.report import markdown
-from stemscribe.report.markdown import NOTHING
-from stemscribe.report.wording import PLUS_MINUS
+from stemscribe.report.markdown import NOTHING, PLUS_MINUS
 from stemscribe.scoring.notes import STANDARD, Tolerances
 from stemscribe.scoring.statistics import Interval
 
@@ -132,7 +131,7 @@ def _scores(contest: Contest, score: str) -> str:
         if part not in results:
             return NOTHING
         found = interval(results[part].f1[name], contest.draws, contest.seed)
-        return markdown.score(found.mean, found.half_width)
+        return markdown.with_interval(found.mean, found.half_width)
 
     rows = [[who, *(cell(results, part, name) for _, part, name in columns)] for who, results in contest.results.items()]
     rows.append(

@@ -184,10 +184,13 @@ def test_a_place_that_cannot_be_written_is_refused_before_anybody_listens(
     (tmp_path / "folder").mkdir()
     code, _, err = run(capsys, "transcribe", song, "--model", bass_model, "--output", tmp_path / "folder")
     assert (code, err) == (2, f"stemscribe: {tmp_path / 'folder'} is a folder; name a file in it with --output\n")
-    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
+    monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK)
     code, _, err = run(capsys, "transcribe", song, "--model", bass_model, "--output", tmp_path / "folder/song.mid")
     assert code == 2
-    assert "is a folder that cannot be written; name another place with --output" in err
+    assert f"{tmp_path / 'folder'} is no folder that can be written; name another place with --output" in err
+    code, _, err = run(capsys, "transcribe", song, "--model", bass_model, "--output", song / "new/song.mid")
+    assert code == 2
+    assert f"{song} is no folder that can be written" in err
 
 
 def test_verify_names_the_file_that_differs(

@@ -11,7 +11,7 @@ from stemscribe.checkpoint import load_model, load_programs, load_provenance, sa
 from stemscribe.cli import main
 from stemscribe.errors import CheckpointError, UsageError
 from stemscribe.merging import interpolate, merge
-from stemscribe.model import YourMT3
+from stemscribe.model import FrameHeadConfig, YourMT3
 from stemscribe.model.initialisation import has_untaught_head
 from stemscribe.stages.base import with_frame_head
 from stemscribe.stages.finetune import specialist_of
@@ -73,16 +73,20 @@ def test_half_way_between_a_base_and_two_specialists(folders: Path) -> None:
 
 def test_a_head_that_was_not_taught_stays_one(tmp_path: Path) -> None:
     base = with_frame_head(tiny_model())
-    specialist = specialist_of(base, [4])
     save_model(tmp_path / "base", base, {})
-    save_model(tmp_path / "bass", specialist, {}, BASS)
-    merge(tmp_path / "base", [tmp_path / "bass"], 0.5, tmp_path / "merged")
-    assert all(has_untaught_head(load_model(tmp_path / name)) for name in ("base", "bass", "merged"))
+    for channel in (3, 4, 5):
+        specialist = specialist_of(base, [channel])
+        save_model(tmp_path / str(channel), specialist, {}, BASS)
+    merge(tmp_path / "base", [tmp_path / name for name in "345"], 0.7, tmp_path / "merged")
+    assert all(has_untaught_head(load_model(tmp_path / name)) for name in ("base", "3", "merged"))
     assert specialist.frame_head is not None
     with torch.no_grad():
         specialist.frame_head.linear.bias += 0.1
     assert not has_untaught_head(specialist)
     assert not has_untaught_head(tiny_model())  # it has none
+    assert not has_untaught_head(small_model())
+    linear = YourMT3(replace(base.config, frame_head=FrameHeadConfig(onset_thresholds=(0.4,) * 13)))
+    assert not has_untaught_head(linear)  # a head without ears is none that a stage adds
 
 
 def test_a_specialist_of_everything_makes_a_model_of_everything(folders: Path) -> None:

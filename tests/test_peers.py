@@ -246,7 +246,7 @@ def test_a_comparison_from_shards_to_page(tmp_path: Path, monkeypatch: pytest.Mo
     (project / "data/shards/mix").symlink_to(project / "data/shards/other")  # whose notes are pitched as well
     monkeypatch.chdir(project)
     monkeypatch.setattr(compare, "heads_of", lambda models: ("tokens",))
-    monkeypatch.setattr(compare, "model_digest", lambda folder: "ab" * 32)
+    monkeypatch.setattr(compare, "model_digest", lambda folder: f"digest of {folder}")
     listener = tmp_path / "listener.py"
     listener.write_text(
         f"import sys; sys.path.insert(0, {str(REPOSITORY / 'peers')!r})\n"
@@ -260,10 +260,17 @@ def test_a_comparison_from_shards_to_page(tmp_path: Path, monkeypatch: pytest.Mo
     # of 32 notes the first is found in the first track; the others begin 10 ms later each
     assert "| base, tokens | 0.061 " in (project / "page.md").read_text()
     figures = json.loads((project / "page.json").read_text())
-    assert figures["models"] == dict.fromkeys(("base", "bass", "drums", "vocals", "other"), "ab" * 32)
+    assert figures["models"] == {name: f"digest of models/{name}" for name in ("base", "bass", "drums", "vocals", "other")}
     assert figures["f1"]["base, tokens"]["bass"]["onset"]["mean"] == pytest.approx(0.061, abs=0.001)
     with (project / "work/peers/demo/notes/base-tokens/bass/notes.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == len(TRACKS)
+
+
+@pytest.mark.parametrize("given", [[], ["--tracks", "songs"], ["--parts", "bass"], ["--peers"], ["--models", "elsewhere"]])
+def test_only_a_whole_comparison_on_the_demo_is_the_one_in_the_readme(given: list[str]) -> None:
+    options = compare._parser().parse_args(given)
+    assert compare.is_complete(options, "demo") == (not given)
+    assert not compare.is_complete(options, "slakh2100")
 
 
 def test_a_runner_that_fails_says_why(tmp_path: Path) -> None:

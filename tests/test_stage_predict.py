@@ -84,7 +84,7 @@ def test_a_corpus_without_a_test_track_is_told(tmp_path: Path, eager: Path) -> N
     manifest = json.loads((shards / "manifest.json").read_text())
     manifest["tracks"] = [track for track in manifest["tracks"] if track["split"] != "test"]
     (shards / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match=f"no track of the split test in {shards}; put songs into it"):
+    with pytest.raises(DataError, match=f"no track of the split test in {shards}; put songs into that split of the corpus"):
         predict([Condition(eager, shards, BASS, tmp_path / "out")], PredictParams(decode="frames", overlap=True))
 
 

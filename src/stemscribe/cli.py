@@ -121,12 +121,13 @@ def transcribe(
     runtime.settle_torch()
     folders = model or _specialists()
     target = output or audio.with_suffix(".mid")
-    if output is None and target.exists():
-        raise UsageError(f"{target} is there already; name it with --output to replace it, or name another")
     if target.is_dir():
         raise UsageError(f"{target} is a folder; name a file in it with --output")
-    if target.parent.is_dir() and not os.access(target.parent, os.W_OK):
-        raise UsageError(f"{target.parent} is a folder that cannot be written; name another place with --output")
+    if output is None and target.exists():
+        raise UsageError(f"{target} is there already; name it with --output to replace it, or name another")
+    place = next(parent for parent in target.absolute().parents if parent.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        raise UsageError(f"{place} is no folder that can be written; name another place with --output")
     if target.exists() and audio.exists() and target.samefile(audio):
         raise UsageError(f"{target} is the recording itself; name another file with --output")
     recording = read_audio(audio)
@@ -137,7 +138,7 @@ def transcribe(
     listeners: list[tuple[Path, str, Transcriber]] = []  # all of them are there before the first one listens
     for folder in folders:
         network = load_model(folder)
-        taught = network.frame_head is not None and not has_untaught_head(network)
+        taught = network.frame_head is not None and (decode is not None or not has_untaught_head(network))
         head = decode or (FRAMES if taught and not int8 else TOKENS)
         if no_overlap and head == TOKENS:
             kind = "none" if network.frame_head is None else "none that was taught"
@@ -213,7 +214,8 @@ def verify(
     """Compare prepared audio with the sha256 that its manifest has for each file."""
     from stemscribe.data.shards import MANIFEST, verify_shards
 
-    found = folders or sorted(path.parent for path in Path("data").glob(f"s[eh]*/*/{MANIFEST}"))
+    kept = (Path("data", kind) for kind in ("shards", "separated"))
+    found = folders or [path.parent for folder in kept for path in sorted(folder.glob(f"[!.]*/{MANIFEST}"))]
     if not found:
         raise DataError("no shards in data/; `dvc repro prepare_bass` or `dvc pull data/shards/bass`, or name a folder")
     for folder in found:

@@ -8,6 +8,7 @@
     wording      the sentences around the numbers
     page         the page
     cards        model cards in Markdown
+    markdown     tables and numbers for cards and for pages that are committed
 
 Equal inputs give equal bytes: no dates, no random names.
 """

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from stemscribe import vocabulary
 from stemscribe.report import wording
 from stemscribe.report.evidence import Evidence, StemEvidence
+from stemscribe.report.markdown import with_interval
 from stemscribe.scoring.conditions import CONDITIONS, HEAD_TITLES, SHUFFLED_TIME, TITLES
 
 MOST_NAMES = 6
@@ -54,7 +55,7 @@ def _scores(stem: StemEvidence) -> str:
     for condition in (*CONDITIONS, SHUFFLED_TIME):
         for head, conditions in stem.heads.items():
             scores = conditions[condition]
-            onset = wording.with_interval(scores["onset_f1"] or 0.0, scores["onset_f1_ci"] or 0.0)
+            onset = with_interval(scores["onset_f1"] or 0.0, scores["onset_f1_ci"] or 0.0)
             rates = f"{scores['precision']:.3f} | {scores['recall']:.3f}"
             lines.append(f"| {TITLES[condition]} | {HEAD_TITLES[head]} | {onset} | {rates} |")
     return "\n".join(lines)

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from stemscribe.report.wording import PLUS_MINUS
-
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
 """Stands in a cell for what there is not."""
 
@@ -13,7 +12,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
 
 
-def score(mean: float, half_width: float) -> str:
+def with_interval(mean: float, half_width: float) -> str:
     """A mean and half of its 95 % interval."""
     return f"{mean:.3f} {PLUS_MINUS} {half_width:.3f}"
 

@@ -8,6 +8,7 @@ from stemscribe import vocabulary
 from stemscribe.report import wording
 from stemscribe.report.evidence import Evidence, Scores, StemEvidence
 from stemscribe.report.figures import curve_chart, interval_chart, signed, track_chart
+from stemscribe.report.markdown import PLUS_MINUS
 from stemscribe.report.markup import Child, Html, grouped_table, table, tag
 from stemscribe.report.pianoroll import piano_roll
 from stemscribe.scoring.conditions import BASE_MIX, CONDITIONS, HEAD_TITLES, HEADLINE, SHUFFLED_TIME, TITLES
@@ -82,7 +83,7 @@ def _tiles(evidence: Evidence) -> Html:
                 tag("span", f"base on the mix {_score(base)}", class_="tile-base"),
                 tag(
                     "span",
-                    f"{signed(stem.metrics['delta_vs_base'])} {wording.PLUS_MINUS} {_score(headline, 'delta_ci')}",
+                    f"{signed(stem.metrics['delta_vs_base'])} {PLUS_MINUS} {_score(headline, 'delta_ci')}",
                     class_="tile-gain",
                 ),
                 href=f"#{stem.stem}",
@@ -131,7 +132,7 @@ def _results(evidence: Evidence) -> Html:
 def _result(head: str, conditions: Mapping[str, Scores], strong: bool, corrected: str | None) -> list[Child]:
     """What one head makes of one stem; the headline is `strong` and has a corrected p-value."""
     headline = conditions[HEADLINE]
-    half = tag("span", f" {wording.PLUS_MINUS} {_score(headline, 'delta_ci')}", class_="half")
+    half = tag("span", f" {PLUS_MINUS} {_score(headline, 'delta_ci')}", class_="half")
     return [
         HEAD_TITLES[head],
         *(_interval(conditions[condition], strong and condition == HEADLINE) for condition in CONDITIONS),
@@ -142,7 +143,7 @@ def _result(head: str, conditions: Mapping[str, Scores], strong: bool, corrected
 
 
 def _interval(scores: Scores, strong: bool) -> Html:
-    half = tag("span", f" {wording.PLUS_MINUS} {_score(scores, 'onset_f1_ci')}", class_="half")
+    half = tag("span", f" {PLUS_MINUS} {_score(scores, 'onset_f1_ci')}", class_="half")
     return tag("b" if strong else "span", _score(scores), half)
 
 
@@ -264,7 +265,7 @@ def _proof(evidence: Evidence, minimum_gain: float) -> Html:
     rows: list[list[Child]] = [
         [
             stem.stem,
-            f"{signed(evidence.poc[f'{stem.stem}_gain'])} {wording.PLUS_MINUS} {evidence.poc[f'{stem.stem}_ci']:.3f}",
+            f"{signed(evidence.poc[f'{stem.stem}_gain'])} {PLUS_MINUS} {evidence.poc[f'{stem.stem}_ci']:.3f}",
             "go" if evidence.poc[f"{stem.stem}_go"] else "no go",
         ]
         for stem in evidence.stems

@@ -8,11 +8,11 @@ from typing import Any
 
 from stemscribe.report.evidence import Evidence, StemEvidence
 from stemscribe.report.figures import signed
+from stemscribe.report.markdown import with_interval
 from stemscribe.scoring.conditions import BASE_MIX, HEAD_TITLES, HEADLINE, SHUFFLED_TIME
 from stemscribe.scoring.frames import HOP
 
 SIGNIFICANT = 0.05
-PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 NOT_SAID = (
     "One training run stands behind each specialist. The intervals tell how much depends on the choice of songs, not how "
@@ -46,11 +46,6 @@ def method(evidence: Evidence) -> tuple[str, ...]:
         "Of the base's notes on the mix, those count that the token decoder gave to the stem's instruments, or that the frame "
         "head heard on the stem's channels. Notes in silence are counted in segments of 2 s in which the stem does not play.",
     )
-
-
-def with_interval(mean: float, half_width: float, digits: int = 3) -> str:
-    """A mean and half of its interval."""
-    return f"{mean:.{digits}f} {PLUS_MINUS} {half_width:.{digits}f}"
 
 
 def p_text(p_value: float) -> str:

@@ -87,7 +87,7 @@ def predict(heard: Sequence[Condition], params: PredictParams) -> None:
         Transcriber(model, condition.programs, params.decode)  # refuses what cannot be
     recordings = [(condition, track) for condition in heard for track in ShardReader(condition.shards).tracks(SPLIT)]
     if not recordings:
-        raise DataError(f"no track of the split {SPLIT} in {heard[0].shards}; put songs into it")
+        raise DataError(f"no track of the split {SPLIT} in {heard[0].shards}; put songs into that split of the corpus")
     workers = _workers(heard[0].model, sum(track.samples for _, track in recordings) / SAMPLE_RATE)
     work = [(condition, track.track, params, workers) for condition, track in recordings]
     started = time.monotonic()
