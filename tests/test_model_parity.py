@@ -67,7 +67,7 @@ def test_logits():
 def test_spectrogram_to_logits():
     memory = MODEL.pre_decoder(MODEL.encoder(MODEL.pre_encoder(RECORD["spectrogram"])))
     logits = MODEL.decode(memory, RECORD["dec_input_ids"])
-    assert relative(logits, RECORD["logits_infer"]) < 5e-4  # measured: 1.5e-4
+    assert relative(logits, RECORD["logits_infer"]) < 2e-3  # measured: 1.5e-4 with AVX-512, 7.3e-4 with AVX2
 
 
 def test_waveform_to_logits_and_loss():
