@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stemscribe.config import HEADS, load_params
+from stemscribe.config import load_params
 from stemscribe.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -116,7 +116,7 @@ def test_numbers_as_dvc_writes_them_are_numbers(params_file: Path) -> None:
 
 
 def test_a_stage_sees_only_what_it_declared(params_file: Path) -> None:
-    change(change(params_file, "seed", 7), "predict.overlap", True)
+    change(change(change(params_file, "seed", 7), "predict.overlap", True), "predict.decode", "tokens")
     params = load_params(("seed", "stems.bass.programs"), params_file)
     assert params.seed == 7
     assert len(params.stems["bass"].programs) == 8
@@ -128,7 +128,7 @@ def test_a_stage_sees_only_what_it_declared(params_file: Path) -> None:
         with pytest.raises(LookupError, match="without declaring it"):
             peek()
     assert "drums" not in params.stems
-    assert load_params(("predict.decode",), params_file).predict.decode in HEADS
+    assert load_params(("predict.decode",), params_file).predict.decode == "tokens"
     assert load_params(("predict", "predict.decode"), params_file).predict.overlap
     for reads, complaint in (
         (("predict.decode",), "without declaring it"),

@@ -5,6 +5,7 @@ machine, whose Fourier transform rounds differently (1.3e-5 of the range, and a 
 random experts of the tiny model amplify that from waveform to logits to about 0.5 %; loss and tokens do not feel it.
 """
 
+import copy
 import json
 from pathlib import Path
 
@@ -65,9 +66,10 @@ def test_logits():
 
 
 def test_spectrogram_to_logits():
-    memory = MODEL.pre_decoder(MODEL.encoder(MODEL.pre_encoder(RECORD["spectrogram"])))
-    logits = MODEL.decode(memory, RECORD["dec_input_ids"])
-    assert relative(logits, RECORD["logits_infer"]) < 2e-3  # measured: 1.5e-4 with AVX-512, 7.3e-4 with AVX2
+    exact = copy.deepcopy(MODEL).double()  # so that what is left is the reference's rounding, not that of this processor
+    memory = exact.pre_decoder(exact.encoder(exact.pre_encoder(RECORD["spectrogram"].double())))
+    logits = exact.decode(memory, RECORD["dec_input_ids"])
+    assert relative(logits.float(), RECORD["logits_infer"]) < 5e-4  # measured: 3.3e-4
 
 
 def test_waveform_to_logits_and_loss():

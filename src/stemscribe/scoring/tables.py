@@ -17,7 +17,7 @@ from pathlib import Path
 
 from stemscribe.scoring.conditions import SHUFFLED_TIME
 from stemscribe.scoring.counts import Counts
-from stemscribe.scoring.summary import Summary, score_names
+from stemscribe.scoring.summary import DIGITS, Summary, score_names
 
 Cell = str | int | float | None
 Row = dict[str, Cell]
@@ -124,7 +124,7 @@ def silence_rows(stem: str, summaries: Mapping[str, Summary]) -> list[Row]:
 
 
 def write_table(path: Path, rows: Sequence[Row], columns: Sequence[str] = ()) -> None:
-    """Write rows as CSV: 6 digits, empty cells for what is undefined; equal rows give equal bytes.
+    """Write rows as CSV: `DIGITS` digits, empty cells for what is undefined; equal rows give equal bytes.
 
     Args:
         path: of the file.
@@ -141,5 +141,5 @@ def _text(name: str, cell: Cell) -> str:
     if cell is None:
         return ""
     if isinstance(cell, float):
-        return f"{cell:.2g}" if name == "p_value" else f"{cell:.6f}"
+        return f"{cell:.2g}" if name == "p_value" else f"{cell:.{DIGITS}f}"
     return str(cell)
