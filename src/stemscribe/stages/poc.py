@@ -1,9 +1,8 @@
 """Stage `poc`: does the base hear a stem better in isolation than in the mix, and is the difference worth a specialist?
 
 Per stem, the gain in onset F1 of the true stem over the full mix, both heard by the untouched base and read by the
-head that `predict.decode` names. Go means:
-the gain reaches `poc.minimum_gain`, and its 95 % interval lies above zero. Everything needed is known before
-any training.
+head that `predict.decode` names. Go means: the gain reaches `poc.minimum_gain`, and its 95 % interval lies above
+zero. Everything needed is known before any training.
 """
 
 import sys
@@ -15,7 +14,7 @@ from stemscribe.config import Params, load_params
 from stemscribe.errors import UsageError
 from stemscribe.scoring.conditions import BASE_CONDITIONS, BASE_STEM, heads_of, read_stem_test
 from stemscribe.scoring.notes import Tolerances
-from stemscribe.scoring.summary import Comparison, summarise
+from stemscribe.scoring.summary import DIGITS, Comparison, summarise
 from stemscribe.stages import STEMS, run_stage
 
 
@@ -38,8 +37,8 @@ def main(argv: Sequence[str]) -> None:
         gain = gain_of_isolation(stem, params)
         go = worth_a_specialist(gain, params.poc.minimum_gain)
         decisions |= {
-            f"{stem}_gain": round(gain.gain.mean, 4),
-            f"{stem}_ci": round(gain.gain.half_width, 4),
+            f"{stem}_gain": round(gain.gain.mean, DIGITS),
+            f"{stem}_ci": round(gain.gain.half_width, DIGITS),
             f"{stem}_go": go,
         }
         print(f"{stem}: {gain.gain.mean:+.3f} +- {gain.gain.half_width:.3f}: {'go' if go else 'no go'}", flush=True)
