@@ -150,6 +150,16 @@ def test_what_is_no_audio_is_refused(tmp_path: Path, content: bytes) -> None:
     assert "cannot read" in complaint(tmp_path / "a.wav")
 
 
+def test_a_length_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", np.zeros(1000), 16000)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21] |= 0x0F  # the length's highest bits: STREAMINFO has it in 36 bits
+    content[22:26] = b"\xff" * 4
+    (tmp_path / "a.flac").write_bytes(content)
+    message = complaint(tmp_path / "a.flac")
+    assert "claims 68719476735 samples, more than memory holds" in message or "truncated" in message  # where pages are lent
+
+
 def test_a_rate_that_would_take_gigabytes_to_resample_is_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(1000), 11127)
     assert "11127 Hz; convert it to 44100 Hz" in complaint(tmp_path / "a.wav")

@@ -219,6 +219,7 @@ def test_what_is_missing_is_one_line_and_exit_code_1(
     monkeypatch.chdir(tmp_path)
     for arguments, expected in (
         (["transcribe", tmp_path / "none.wav", "--model", bass_model], "no such file"),
+        (["transcribe", ".", "--model", bass_model], "no such file ."),
         (["transcribe", song, "--model", tmp_path / "none"], "no model folder"),
         (["transcribe", song], "no model in models/; `dvc pull models/bass`"),
         (["score", tmp_path / "a.mid", tmp_path / "b.mid"], "cannot read"),

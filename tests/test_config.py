@@ -76,6 +76,8 @@ def test_a_missing_key_is_named(params_file: Path) -> None:
 def test_an_unknown_stem_is_answered_with_the_stems_there_are(params_file: Path) -> None:
     assert "no stem 'bas'" in (message := complaint(params_file, "stems.bas"))
     assert "bass, drums, vocals, other" in message
+    assert "no stem 'bass.programs.programs'" in complaint(params_file, "stems.bass.programs.programs")
+    assert "no stem 'bass.colour'" in complaint(params_file, "stems.bass.colour")
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,8 @@ def test_a_missing_or_foreign_manifest_is_refused(tmp_path: Path) -> None:
         (json.dumps({**content, "format": "other"}), "format"),
         (json.dumps({key: value for key, value in content.items() if key != "channels"}), "lacks 'channels'"),
         (json.dumps({**content, "shards": [{"file": "x"}]}), "lacks 'bytes'"),
+        (json.dumps({**content, "shards": [{}]}), "lacks 'file'"),
+        (json.dumps({**content, "tracks": [{}]}), "lacks 'track'"),
     ]:
         manifest.write_text(broken)
         with pytest.raises(DataError, match=complaint):

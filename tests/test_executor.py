@@ -69,6 +69,27 @@ def test_workers_do_not_outlive_a_killed_caller() -> None:
     assert not any(alive(pid) for pid in workers)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the workers in /proc")
+@pytest.mark.parametrize("workers_running", [False, True])
+def test_ctrl_c_ends_the_workers_at_once_and_they_say_nothing(workers_running: bool) -> None:
+    code = (
+        "import sys, time; from stemscribe.executor import map_in_processes\n"
+        "try: map_in_processes(time.sleep, [60, 60, 0], 3, 'sleeping')\n"
+        "except KeyboardInterrupt: sys.exit(130)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True) as caller:
+        deadline = time.monotonic() + 30
+        while len(workers := children(caller.pid)) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(workers) == 3
+        time.sleep(3.0 if workers_running else 0.1)  # asleep, one of them without work; or still on their way
+        os.killpg(caller.pid, signal.SIGINT)
+        _, said = caller.communicate(timeout=30)
+    assert caller.returncode == 130
+    assert "Traceback" not in said
+    assert not any(alive(pid) for pid in workers)
+
+
 def children(parent: int) -> list[int]:
     """The worker processes of `parent`, without multiprocessing's resource tracker."""
     found = []

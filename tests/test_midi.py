@@ -105,11 +105,6 @@ def test_the_caller_may_know_the_instrument_better(song):
     assert heard(read_midi(path, program=128)) == [(0.0, 0.01, 36, 128)]
 
 
-def test_transposing_moves_pitches_but_no_drums(song):
-    path = song([on(40), off(40, BEAT), on(5), off(5, BEAT), on(36, channel=9), off(36, BEAT, channel=9)])
-    assert [n.pitch for n in read_midi(path, transpose=-12)] == [28, 36]
-
-
 def test_the_pedal_holds_a_note_until_it_is_lifted(song):
     path = song([control(64, 127), on(60), off(60, BEAT), control(64, 0, BEAT)])
     assert heard(read_midi(path)) == [(0.0, 1.0, 60, PIANO)]

@@ -239,7 +239,7 @@ def test_the_middles_of_overlapping_segments_follow_each_other_within_a_hop(conf
     assert (steps > 0).all()
     assert steps.max() == pytest.approx(config.hop)  # nothing is left out
     assert seconds[middle.count] == pytest.approx(
-        (config.segment_samples // 2 + middle.first * config.hop) / config.sample_rate
+        (config.segment_samples - config.segment_samples // 2 + middle.first * config.hop) / config.sample_rate
     )
 
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from scored_project import SECONDS, TRACKS, choose_head, write_project
 from stemscribe.notes import Note
 from stemscribe.report import wording
+from stemscribe.report.cards import card
 from stemscribe.report.evidence import Curve, read_evidence
 from stemscribe.report.excerpt import as_flac, choose_start, choose_track
 from stemscribe.report.figures import curve_chart, signed, thinned
@@ -26,6 +27,7 @@ from stemscribe.report.markup import VOID, Html, grouped_table, percent, table, 
 from stemscribe.report.page import page
 from stemscribe.report.pianoroll import piano_roll, pitch_name
 from stemscribe.scoring.conditions import HEADLINE
+from stemscribe.scoring.tables import write_table
 from stemscribe.stages import STEMS, evaluate, poc, report, run_stage
 
 
@@ -227,6 +229,17 @@ def test_p_values_are_corrected_over_the_stems(evidence):
     alone = evidence.stems[0].conditions[HEADLINE]["p_value"]
     assert evidence.corrected_p["bass"] >= alone
     assert evidence.corrected_p["bass"] <= len(STEMS) * alone
+
+
+def test_a_p_value_is_written_with_enough_digits_to_be_judged_by(tmp_path):
+    """Holm's 0.0249 times two is below .05; 0.025 times two is not."""
+    write_table(tmp_path / "conditions.csv", [{"p_value": 0.0249}, {"p_value": 1.25e-7}])
+    assert (tmp_path / "conditions.csv").read_text() == "p_value\n0.0249\n1.25e-07\n"
+
+
+def test_a_card_names_programs_that_no_class_has(evidence):
+    strange = replace(evidence.stems[0], programs=(33, 96))
+    assert "listens for electric bass and program 96" in card(strange, evidence)
 
 
 def test_a_card_says_what_the_model_hears_and_where_it_comes_from(project):

@@ -48,6 +48,12 @@ def test_an_empty_variable_and_an_empty_file_say_nothing(monkeypatch: pytest.Mon
     assert runtime.corpus_dir() is None
 
 
+def test_a_key_without_a_value_says_nothing() -> None:
+    settings("downloads_dir:\nworkers: 3\n")
+    assert runtime.downloads_dir() == Path("work/downloads")
+    assert runtime.workers() == 3
+
+
 def test_folders_can_lie_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEMSCRIBE_CORPUS_DIR", "/music/slakh")
     settings("downloads_dir: /cache\nraw_dir: /scratch\n")

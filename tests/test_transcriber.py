@@ -13,7 +13,7 @@ from stemscribe.audio import SAMPLE_RATE, Audio
 from stemscribe.checkpoint import load_model
 from stemscribe.config import HEADS
 from stemscribe.errors import DataError, UsageError
-from stemscribe.model import SMALL, YourMT3
+from stemscribe.model import FULL, SMALL, ReadFrames, YourMT3
 from stemscribe.model.frame_head import FrameLogits
 from stemscribe.notes import Note
 from stemscribe.runtime import SEGMENTS as BATCH_SEGMENTS
@@ -203,6 +203,25 @@ def test_frames_are_read_in_time_wherever_they_lie(seconds: float, overlap: bool
     assert [each.onset for each in found] == pytest.approx(onsets.tolist(), abs=0.002)
     assert [each.offset for each in found] == pytest.approx((onsets + 0.2).tolist(), abs=0.026)
     assert {(each.pitch, each.program) for each in found} == {(50, 33)}
+
+
+def test_the_shortest_note_is_kept_where_segments_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next frame is only 67 samples away there at full size, and an onset may lie half a frame, 150 samples, later."""
+    model = Reader([])
+    model.config = replace(FULL, frame_head=SMALL.frame_head)
+    last = ReadFrames.whole(FULL).count - 1
+
+    def at_the_end(waveform: Tensor) -> FrameLogits:
+        shape = len(waveform), 1, FULL.frames, 128
+        onset, active, shift, voice = (torch.full(shape, value) for value in (-20.0, -20.0, 0.0, 0.0))
+        onset[0, 0, last, 50] = active[0, 0, last, 50] = 20.0
+        shift[0, 0, last, 50] = 0.45
+        return FrameLogits(onset, active, shift, voice)
+
+    monkeypatch.setattr(model, "frames", lambda memory, waveform, channels: at_the_end(waveform))
+    (found,) = Transcriber(model, [33], "frames", overlap=False).transcribe(silence(3.0)).notes
+    assert found.onset == pytest.approx((last + 0.45) * FULL.hop / SAMPLE_RATE)
+    assert found.offset == pytest.approx(found.onset + 0.01)
 
 
 def test_without_overlap_every_segment_is_heard_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from stemscribe.errors import DataError
 
 Audio = npt.NDArray[np.float32]
 SAMPLE_RATE = 16000  # Hz, what YourMT3+ hears
+SEGMENT_SAMPLES = 32767  # that it hears at once
 LARGEST_KERNEL = 32_000_000  # taps; the resampler's grow with the rates over their common divisor, and odd rates take gigabytes
 BLOCK = 1 << 20  # samples that are decoded at a time
 CLIPPED_FROM = 0.999  # of full scale
@@ -93,13 +94,17 @@ def read_audio(path: str | os.PathLike[str], sample_rate: int = SAMPLE_RATE) -> 
     length = recording_length(path)
     if _kernel_taps(length.rate, sample_rate) > LARGEST_KERNEL:
         raise DataError(f"{path} has an odd sample rate, {length.rate} Hz; convert it to 44100 Hz")
-    audio, read = np.empty(length.samples, np.float32), 0
     try:
+        audio, read = np.empty(length.samples, np.float32), 0
         with soundfile.SoundFile(path) as file:
             while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):  # an hour of stereo is over a gigabyte
                 mono = block.mean(axis=1, dtype=np.float32)[: len(audio) - read]
                 audio[read : read + len(mono)] = mono
                 read += len(block)
+    except MemoryError:
+        raise DataError(
+            f"{path} claims {length.samples} samples, more than memory holds; cut it, or replace the file"
+        ) from None
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
         raise DataError(f"cannot decode {path}: {str(error).splitlines()[0].rstrip('.')}; replace the file") from error
     if read != length.samples:

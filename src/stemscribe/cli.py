@@ -120,6 +120,8 @@ def transcribe(
         raise UsageError("--no-overlap is for the frame head; leave it out, or decode frames")
     runtime.settle_torch()
     folders = model or _specialists()
+    if not audio.is_file():
+        raise DataError(f"no such file {audio}; check the path")
     target = output or audio.with_suffix(".mid")
     if target.is_dir():
         raise UsageError(f"{target} is a folder; name a file in it with --output")

@@ -308,7 +308,10 @@ def _restrict_stems(stems: Mapping[str, StemParams], reads: tuple[str, ...], whe
         _, stem, *field = name.split(".")
         if stem not in stems:
             raise UsageError(f"no stem {stem!r} in {where}; stems are {', '.join(stems)}")
-        fields = field or [each.name for each in dataclasses.fields(StemParams)]
+        known = [each.name for each in dataclasses.fields(StemParams)]
+        if len(field) > 1 or not set(field) <= set(known):
+            raise UsageError(f"no stem {name.removeprefix('stems.')!r} in {where}; stems are {', '.join(stems)}")
+        fields = field or known
         visible.setdefault(stem, {}).update({each: getattr(stems[stem], each) for each in fields})
     hidden = {each.name: _Undeclared(f"stems.*.{each.name}") for each in dataclasses.fields(StemParams)}
     return {stem: StemParams(**{**hidden, **fields}) for stem, fields in visible.items()}

@@ -1,10 +1,12 @@
 """One way to spread independent pieces of work over processes; results come back in the order of the items.
 
-A worker's error reaches the caller as it was raised; the work still waiting is dropped. With one worker everything runs in
+A worker's error reaches the caller as it was raised; the work still waiting is dropped. Ctrl-C ends the workers where they
+are, so what they write must be the caller's to tidy up. With one worker everything runs in
 this process, which is also the reference that tests compare with.
 """
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -43,10 +45,21 @@ def _results(function: Callable[[Item], Result], items: Sequence[Item], workers:
         return
     # Spawned processes inherit no locks or threads of libraries that the caller has already started.
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     # A worker whose caller was killed would wait for work for ever.
-    pool = ProcessPoolExecutor(workers, context, initializer=end_with_parent, initargs=(signal.SIGKILL,))
+    pool = ProcessPoolExecutor(workers, context, initializer=end_with_parent, initargs=(signal.SIGKILL, os.getpid()))
     try:
-        yield from pool.map(function, items)
+        # A terminal sends Ctrl-C to all of them; it is for the caller alone, or each worker would show where it was.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            results = pool.map(function, items)  # starts the workers, which inherit the mask
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        yield from results
+    except (KeyboardInterrupt, GeneratorExit):  # the latter where the caller was interrupted between two results
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.kill()
+        raise
     except BrokenProcessPool as error:
         raise StemscribeError(
             "a worker process was killed, perhaps for want of memory; run again with fewer, as in STEMSCRIBE_WORKERS=1"

@@ -19,7 +19,7 @@ import mido
 from stemscribe.atomic import atomic_file
 from stemscribe.errors import DataError
 from stemscribe.notes import DRUM_PROGRAM, DRUM_SECONDS, Note, clean_notes
-from stemscribe.vocabulary import PROGRAM_CLASS_NAMES, program_token_class
+from stemscribe.vocabulary import class_name
 
 LARGEST_BYTES = 4 * 2**20
 LONGEST_SECONDS = 4 * 3600.0
@@ -38,7 +38,7 @@ TICKS_PER_SECOND = TICKS_PER_BEAT * 1_000_000 // BEAT_MICROSECONDS
 SUSTAIN, ALL_SOUND_OFF, RESET_CONTROLLERS, ALL_NOTES_OFF = 64, 120, 121, 123
 
 
-def read_midi(path: Path, program: int | None = None, is_drum: bool | None = None, transpose: int = 0) -> list[Note]:
+def read_midi(path: Path, program: int | None = None, is_drum: bool | None = None) -> list[Note]:
     """Read the notes of a MIDI file, of type 0 or 1.
 
     Args:
@@ -46,7 +46,6 @@ def read_midi(path: Path, program: int | None = None, is_drum: bool | None = Non
         program: the program of all notes, whatever the file says; by default each note has its channel's program at
             its onset, and those of channel 10 are drums.
         is_drum: True if all notes are drums, False if none is (not even on channel 10).
-        transpose: semitones to add to pitched notes; those that leave 0-127 are dropped.
 
     Returns:
         Notes as `clean_notes` leaves them, seconds from the beginning of the file.
@@ -64,8 +63,8 @@ def read_midi(path: Path, program: int | None = None, is_drum: bool | None = Non
         onset = seconds(stroke.begin)
         if instrument == DRUM_PROGRAM:
             notes.append(Note(onset, onset + DRUM_SECONDS, stroke.pitch, DRUM_PROGRAM, stroke.velocity))
-        elif 0 <= stroke.pitch + transpose <= 127:
-            notes.append(Note(onset, seconds(stroke.end), stroke.pitch + transpose, instrument, stroke.velocity))
+        else:
+            notes.append(Note(onset, seconds(stroke.end), stroke.pitch, instrument, stroke.velocity))
     if any(note.offset > LONGEST_SECONDS for note in notes):
         raise DataError(f"{path} plays for more than {LONGEST_SECONDS / 3600:.0f} hours; its tempo must be wrong")
     return clean_notes(notes)
@@ -253,8 +252,7 @@ def write_midi(path: Path, notes: Iterable[Note]) -> None:
 
 
 def _track(notes: list[Note], program: int, channel: int, port: int) -> mido.MidiTrack:
-    name = PROGRAM_CLASS_NAMES.get(program_token_class(program), f"Program {program}")
-    track = mido.MidiTrack([mido.MetaMessage("track_name", name=name)])
+    track = mido.MidiTrack([mido.MetaMessage("track_name", name=class_name(program))])
     if port:
         track.append(mido.MetaMessage("midi_port", port=port))
     general_program = 0 if program == DRUM_PROGRAM else SINGING_PROGRAMS.get(program, program)

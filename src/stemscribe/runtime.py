@@ -41,7 +41,7 @@ def _file_settings() -> dict[str, str]:
     unknown = sorted(set(map(str, content)) - set(SETTINGS))
     if unknown:
         raise UsageError(f"no setting {unknown[0]!r} in runtime.yaml; settings are {', '.join(SETTINGS)}")
-    return {str(key): str(value) for key, value in content.items()}
+    return {str(key): str(value) for key, value in content.items() if value is not None}
 
 
 def _setting(name: str) -> str | None:
@@ -52,7 +52,7 @@ def _variable(name: str) -> str:
     return f"STEMSCRIBE_{name.upper()}"
 
 
-def _place(name: str) -> str:
+def place(name: str) -> str:
     """Where the setting in force was made, for messages."""
     return _variable(name) if os.environ.get(_variable(name)) else f"{name} in runtime.yaml"
 
@@ -64,7 +64,7 @@ def _positive(name: str, default: int | None = None) -> int:
     if value is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not value.isdecimal() or int(value) < 1:
-        raise UsageError(f"{_place(name)} is {value!r}; give a whole number of at least 1")
+        raise UsageError(f"{place(name)} is {value!r}; give a whole number of at least 1")
     return int(value)
 
 
@@ -87,7 +87,7 @@ def device() -> str:
     """Name of the torch device: `cpu` or `cuda`, decided here when the setting is `auto`."""
     value = _setting("device") or "auto"
     if value not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"{_place('device')} is {value!r}; give cpu, cuda or auto")
+        raise UsageError(f"{place('device')} is {value!r}; give cpu, cuda or auto")
     if value == "cpu":
         return value
     import torch
@@ -95,7 +95,7 @@ def device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     if value == "cuda":
-        raise UsageError(f"{_place('device')} is cuda, but torch finds no usable GPU; give cpu or auto")
+        raise UsageError(f"{place('device')} is cuda, but torch finds no usable GPU; give cpu or auto")
     return "cpu"
 
 
@@ -115,14 +115,21 @@ def corpus_dir() -> Path | None:
     return Path(value) if value else None
 
 
-def end_with_parent(signal_number: int = signal.SIGTERM) -> None:
-    """On Linux, have this process sent a signal when the one that started it is killed; elsewhere nothing happens."""
+def end_with_parent(signal_number: int = signal.SIGTERM, parent: int | None = None) -> None:
+    """On Linux, have this process sent a signal when the one that started it is killed; elsewhere nothing happens.
+
+    Args:
+        signal_number: which.
+        parent: process that started this one; if it has died by now, this one ends at once.
+    """
     if sys.platform != "linux":
         return
     import ctypes
 
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal_number)
+    if parent is not None and os.getppid() != parent:  # killed before it could be asked for
+        os._exit(1)
 
 
 def settle_torch(processes: int = 1) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from stemscribe.audio import SAMPLE_RATE, SEGMENT_SAMPLES
 from stemscribe.notes import DRUM_PROGRAM, DRUM_SECONDS, SHORTEST_SECONDS, Note, clean_notes, notes_to_columns
 from stemscribe.vocabulary import (
     DRUM_0,
@@ -145,7 +146,7 @@ class Tokenizer:
         ValueError: if a segment is longer than the shift tokens reach.
     """
 
-    def __init__(self, segment_samples: int = 32767, sample_rate: int = 16000, max_length: int = 256) -> None:
+    def __init__(self, segment_samples: int = SEGMENT_SAMPLES, sample_rate: int = SAMPLE_RATE, max_length: int = 256) -> None:
         # The last tick of a segment is at most its rounded-up length: the start may round down, the end not up.
         longest = -(-segment_samples * TICKS_PER_SECOND // sample_rate)
         if segment_samples < 1 or longest > MAX_SHIFT:

@@ -32,7 +32,7 @@ from stemscribe.model.config import FrameHeadConfig
 from stemscribe.model.frame_head import FrameLogits, FrameReader, ReadFrames, onset_thresholds, without_echoes
 from stemscribe.model.projection import check_int8
 from stemscribe.model.yourmt3 import YourMT3
-from stemscribe.notes import DRUM_PROGRAM, Note, clean_notes, clip_notes
+from stemscribe.notes import DRUM_PROGRAM, SHORTEST_SECONDS, Note, clean_notes, clip_notes
 from stemscribe.tokenizer import Tokenizer
 
 STREAM_LIMIT = 128  # segments x channels that are decoded together
@@ -274,6 +274,7 @@ class Transcriber:
         size, rate = self._model.config.segment_samples, self._model.config.sample_rate
         lead = (size - size // 2) / rate if self._overlap else 0.0
         onsets, offsets = (np.maximum(self._read_frames.seconds(found[:, column]) - lead, 0.0) for column in (1, 2))
+        offsets = np.maximum(offsets, onsets + SHORTEST_SECONDS)  # where segments meet, the step to the next frame is shorter
         programs = [self._program(row, sung) for row, sung in found[:, [0, 4]].astype(int).tolist()]
         columns = zip(onsets.tolist(), offsets.tolist(), found[:, 3].astype(int).tolist(), programs, strict=True)
         return [Note(*column) for column in columns]

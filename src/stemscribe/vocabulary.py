@@ -153,6 +153,16 @@ def program_token_class(program: int) -> int:
     return _CLASS_OF_PROGRAM.get(program, program)
 
 
+def class_name(program: int) -> str:
+    """The name of this program's instrument class; one that is in none is called by its number."""
+    return PROGRAM_CLASS_NAMES.get(program_token_class(program), f"Program {program}")
+
+
+def is_drums(programs: Iterable[int]) -> bool:
+    """Whether these are the drums and nothing else."""
+    return set(programs) == {DRUM_PROGRAM}
+
+
 def drum_class(pitch: int) -> int:
     """The drum that stands for this one in tokens: the first of its General MIDI group, or itself."""
     return _CLASS_OF_DRUM.get(pitch, pitch)

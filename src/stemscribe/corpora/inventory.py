@@ -86,7 +86,7 @@ def find_tree(name: str) -> Path:
     named = runtime.corpus_dir()
     if named is not None:
         if not named.is_dir():
-            raise DataError(f"no folder {named}, which STEMSCRIBE_CORPUS_DIR names; mend the path")
+            raise DataError(f"no folder {named}, which {runtime.place('corpus_dir')} names; mend the path")
         return named
     folder = runtime.raw_dir() / name
     if not folder.is_dir():

@@ -124,7 +124,7 @@ def read_song(midi: bytes, name: str, collection: str) -> Song:
     """Read a standard MIDI file as parts.
 
     Sustain, volume, pan and expression are left out, so that a note ends where its key is released; the pitch wheel and its
-    range stay. Notes on keys that General MIDI's drum kit does not have are left out.
+    range stay. Notes on keys that General MIDI's drum kit does not have are left out, and so are keys that nobody releases.
 
     Args:
         midi: the bytes of the file.

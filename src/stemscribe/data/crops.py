@@ -22,7 +22,7 @@ from stemscribe.audio import SAMPLE_RATE, Audio
 from stemscribe.config import AugmentParams, StemAugmentParams
 from stemscribe.data.shards import ShardReader, ShardTrack
 from stemscribe.model.config import ModelConfig
-from stemscribe.notes import DRUM_PROGRAM, Note
+from stemscribe.notes import Note
 from stemscribe.tokenizer import EventTable, Tokenizer
 
 # 2 ** (k / 12) as a fraction small enough for polyphase resampling; each is within 2 cents.
@@ -305,7 +305,7 @@ class StemCrops(Dataset[Crop]):
         self._grid = Grid.of(config)
         self._tokenizer = Tokenizer(config.segment_samples, config.sample_rate, config.max_length)
         self._channels: tuple[int, ...] = tuple(shards.manifest["channels"])
-        drums = set(shards.manifest["programs"]) == {DRUM_PROGRAM}
+        drums = vocabulary.is_drums(shards.manifest["programs"])
         self._transpose = 0 if drums else augment.transpose  # a tom a semitone lower is another tom
         self._tracks = [track for track in shards.tracks(split) if track.sources and shards.notes(track)]
         if not self._tracks:

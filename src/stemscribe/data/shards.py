@@ -73,8 +73,8 @@ class ShardReader:
         self.folder = Path(folder)
         self.manifest: dict[str, Any] = _read_manifest(self.folder / MANIFEST)
         self.sample_rate: int = self.manifest["sample_rate"]
-        self.files = {row["file"]: _row(ShardFile, row, self.folder) for row in self.manifest["shards"]}
-        self._tracks = {row["track"]: _track(row, self.folder) for row in self.manifest["tracks"]}
+        self.files = {row.file: row for row in (_row(ShardFile, row, self.folder) for row in self.manifest["shards"])}
+        self._tracks = {track.track: track for track in (_track(row, self.folder) for row in self.manifest["tracks"])}
         self._maps: dict[str, npt.NDArray[np.int16]] = {}
 
     def __getstate__(self) -> dict[str, Any]:

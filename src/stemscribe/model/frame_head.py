@@ -284,5 +284,5 @@ class ReadFrames:
     def seconds(self, frames: NDArray[np.float64]) -> NDArray[np.float64]:
         """Times of frames that count on through the segments, fractions allowed; 0 is the first segment's first sample."""
         segment = np.floor(np.maximum(np.floor(frames + 0.5), 0) / self.count)  # of the whole frame, whatever lies between two
-        samples = np.floor(segment * self.apart) + (self.first + frames - segment * self.count) * self.hop
+        samples = np.ceil(segment * self.apart) + (self.first + frames - segment * self.count) * self.hop
         return np.asarray(samples / self.sample_rate, dtype=np.float64)

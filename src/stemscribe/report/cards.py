@@ -43,7 +43,7 @@ def _list(items: Iterable[str]) -> str:
 
 def _instruments(stem: StemEvidence) -> str:
     """The stem's instrument classes; where they are many, the groups that the model's channels form."""
-    names = [vocabulary.PROGRAM_CLASS_NAMES[program] for program in sorted(vocabulary.class_programs(stem.programs))]
+    names = [vocabulary.class_name(program) for program in sorted(vocabulary.class_programs(stem.programs))]
     if len(names) > MOST_NAMES:
         names = [vocabulary.CHANNEL_NAMES[channel] for channel in vocabulary.channels_of(stem.programs)]
     *first, last = [name.lower() for name in names]

@@ -13,12 +13,13 @@ from typing import Any
 
 from stemscribe.data.shards import ShardReader
 from stemscribe.errors import DataError, UsageError
-from stemscribe.notes import DRUM_PROGRAM, load_notes
+from stemscribe.notes import load_notes
 from stemscribe.report.excerpt import Excerpt, choose_track, cut_excerpt
 from stemscribe.scoring.conditions import CONDITIONS, HEADLINE, SHUFFLED_TIME, prediction_folder
 from stemscribe.scoring.notes import STANDARD, Tolerances
 from stemscribe.scoring.statistics import holm
 from stemscribe.strict_yaml import read_yaml
+from stemscribe.vocabulary import is_drums
 
 SPLITS = ("train", "validation", "test")
 SHOWN_CURVES = ("loss", "f1")  # words in the names of the learning curves that are shown
@@ -67,7 +68,7 @@ class StemEvidence:
     @property
     def drums(self) -> bool:
         """Whether pitches name drums."""
-        return set(self.programs) == {DRUM_PROGRAM}
+        return is_drums(self.programs)
 
     @property
     def head(self) -> str:
@@ -178,7 +179,7 @@ def _read_excerpt(
     predicted = load_notes(path)
     if track not in predicted:
         raise DataError(f"{path} lacks {track}; run `dvc repro predict_{stem}`")
-    drums = set(shards.manifest["programs"]) == {DRUM_PROGRAM}
+    drums = is_drums(shards.manifest["programs"])
     return cut_excerpt(track, shards.notes(track), predicted[track], separated, drums, tolerances)
 
 

@@ -317,7 +317,7 @@ def _data(evidence: Evidence) -> Html:
 
 def _program_names(stem: StemEvidence) -> str:
     classes = {vocabulary.program_token_class(program) for program in stem.played_programs}
-    names = [vocabulary.PROGRAM_CLASS_NAMES.get(program, f"Program {program}") for program in sorted(classes)]
+    names = [vocabulary.class_name(program) for program in sorted(classes)]
     return ", ".join(names)
 
 

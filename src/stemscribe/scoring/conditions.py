@@ -21,8 +21,8 @@ from pathlib import Path
 from stemscribe.config import FRAMES, HEADS, TOKENS
 from stemscribe.data.shards import ShardReader
 from stemscribe.errors import DataError, UsageError
-from stemscribe.notes import DRUM_PROGRAM, Note, load_notes
-from stemscribe.vocabulary import SUNG, channel_of, own_classes
+from stemscribe.notes import Note, load_notes
+from stemscribe.vocabulary import SUNG, channel_of, is_drums, own_classes
 
 BASE_MIX, BASE_STEM = "base_mix", "base_stem"
 SPECIALIST_STEM, SPECIALIST_SEPARATED = "specialist_stem", "specialist_separated"
@@ -67,7 +67,7 @@ class StemTest:
     @property
     def drums(self) -> bool:
         """Whether pitches name drums."""
-        return set(self.programs) == {DRUM_PROGRAM}
+        return is_drums(self.programs)
 
     @cached_property
     def with_notes(self) -> tuple[TestTrack, ...]:

@@ -1,6 +1,6 @@
 """Notes reported where the stem is silent, per minute of silence: what F1 over tracks with notes never sees.
 
-Time is cut into the model's segments of 2.048 s. A segment is silent if no reference note sounds in it or
+Time is cut into the published model's segments of 2.048 s. A segment is silent if no reference note sounds in it or
 within the onset tolerance of it; a note reported in a silent segment is false whatever its pitch. Tracks
 without the stem are silent throughout.
 """
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stemscribe.audio import SAMPLE_RATE
+from stemscribe.audio import SAMPLE_RATE, SEGMENT_SAMPLES
 from stemscribe.notes import Note
 
-SEGMENT = 32767 / SAMPLE_RATE  # seconds
+SEGMENT = SEGMENT_SAMPLES / SAMPLE_RATE  # seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,5 +141,5 @@ def _text(name: str, cell: Cell) -> str:
     if cell is None:
         return ""
     if isinstance(cell, float):
-        return f"{cell:.2g}" if name == "p_value" else f"{cell:.{DIGITS}f}"
+        return f"{cell:.{DIGITS}g}" if name == "p_value" else f"{cell:.{DIGITS}f}"  # one of 1e-7 is not 0
     return str(cell)

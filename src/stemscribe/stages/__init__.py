@@ -12,6 +12,9 @@ from types import TracebackType
 from stemscribe import interruption, runtime
 from stemscribe.errors import StemscribeError, UsageError
 
+if "DVC_STAGE" in os.environ:  # an orphaned training would go on and write into a later run
+    runtime.end_with_parent()  # here, as the libraries of a stage take seconds to load
+
 # Before torch is loaded: its threads shall sleep while they wait for each other. By default they spin, and where anything else
 # runs on the machine a training step then takes several times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -23,8 +26,6 @@ STEMS = ("bass", "drums", "vocals", "other")  # the names that dvc.yaml spells o
 
 def run_stage(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
     """Run a stage's `main`, turn errors for people into one line, and return the exit code."""
-    if "DVC_STAGE" in os.environ:  # an orphaned training would go on and write into a later run
-        runtime.end_with_parent()
     try:
         with interruption.watching():
             main(sys.argv[1:] if argv is None else argv)

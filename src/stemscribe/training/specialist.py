@@ -20,13 +20,14 @@ from stemscribe.config import FRAMES, FinetuneParams, StemTuning
 from stemscribe.data.crops import BLEED_RANGE_DB, Batch, StemCrops, collate
 from stemscribe.data.shards import ShardReader, ShardTrack
 from stemscribe.model.yourmt3 import YourMT3
-from stemscribe.notes import DRUM_PROGRAM, clip_notes, shift_notes
+from stemscribe.notes import clip_notes, shift_notes
 from stemscribe.scoring.drums import drum_counts
 from stemscribe.scoring.notes import onset_counts
 from stemscribe.training.losses import LossWeights, batch_losses
 from stemscribe.training.schedule import adamw
 from stemscribe.training.thresholds import Excerpt, Listening, onset_scores
 from stemscribe.transcriber import Transcriber
+from stemscribe.vocabulary import is_drums
 
 MONITOR = "validation/onset_f1"
 
@@ -83,7 +84,7 @@ class SpecialistTraining(pl.LightningModule):
         self._weights = LossWeights.of(shared)
         self._decode, self._programs = decode, shards.manifest["programs"]
         self._transcriber = Transcriber(model, self._programs, decode)
-        self._drums = set(self._programs) == {DRUM_PROGRAM}
+        self._drums = is_drums(self._programs)
         self._excerpts = list(self._heard(shared.validation_seconds))
         self.steps = own.steps
         self.steps_per_epoch = min(shared.validate_every, own.steps)

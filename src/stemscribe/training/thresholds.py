@@ -2,7 +2,8 @@
 
 The promise: a threshold is chosen by the very measure that the model is judged by, mean F1 over excerpts: the onset threshold
 by onset F1, then that of unisons alike, then the active threshold, which decides where notes end, by onset+offset F1. Of values
-that a few minutes of music cannot tell apart the middle one is taken. Single drums may have an onset threshold of their own.
+that a few minutes of music cannot tell apart the middle one is taken. Single drums may have an onset threshold of their own,
+the best one, where they are hit often enough.
 """
 
 import math
