@@ -63,5 +63,5 @@ peers: env  ## run Harmonica and Basic Pitch beside ours on the songs that `make
 	python peers/compare.py --command 'make peers'
 
 clean:  ## remove all environments, builds, the peers' files and unfinished training; never data, downloads or models
-	rm -rf $(VENV) $(WITNESS) .venv-peers build $(addprefix work/,bass drums vocals other peers)
+	rm -rf $(VENV) $(WITNESS) .venv-peers build $(addprefix work/,bass drums vocals other peers out_of_domain)
 	@if [ -d pretrain/work ]; then find pretrain/work -mindepth 1 -maxdepth 1 ! -name downloads -exec rm -rf {} +; fi

@@ -6,7 +6,7 @@ stops. With trained weights the reference goes on until the slowest stream of a 
 that has, so there the ratio can only be lower. Tokens must be equal; where a stream differs, the two tokens must all but tie.
 
 Four stems: what people do today is to run the model of 13 channels on each stem. Ours are specialists, pruned, each with the
-channels of its stem. Both sides hear the audio from the waveform on, encoding included, and write 64 tokens a stream. In the
+channels of its stem. Both sides hear the audio from the waveform on, encoding included, and write 256 tokens a stream. In the
 demo's busiest song a stream has 30 tokens on average, and the longest of a segment, to which the reference would go on, 190.
 """
 

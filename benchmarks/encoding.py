@@ -1,4 +1,4 @@
-"""Encoding in turns: a segment, and eight of them, as far as the states that the decoder reads."""
+"""Encoding a segment in turns, as far as the states that the decoder reads."""
 
 import torch
 from comparison import Ratio, Sides, compare

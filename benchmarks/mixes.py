@@ -42,7 +42,13 @@ SHARDS = Path("pretrain/data/shards/all")
 SPLITS = {"train": "taught", "validation": "not taught"}
 SECONDS = 30
 LEVELS = (-18.0, -12.0, -6.0, 0.0)  # dB of the rest of the song, against its level in the mix, which is the last
-COLUMNS = ("told", "alone", *(f"rest at {level:g} dB" for level in LEVELS), "found in the mix, as it", "found, as anything")
+COLUMNS = (
+    "told",
+    "alone",
+    *(f"rest at {level:g} dB" for level in LEVELS),
+    "found in the mix, by its name",
+    "found, by any name",
+)
 SEED = 1
 VOICE_COLUMNS = ("alone, found", "alone, as a voice", "in the mix, found", "in the mix, as a voice")
 

@@ -3,7 +3,6 @@
 Run in the project's environment (it reads shards); what it writes is read in the reference's, which has no audio libraries.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +40,3 @@ def write_music(shards: Path, path: Path) -> None:
     four = {f"audio_{stem}": segments(reader) for stem, reader in readers.items()}
     four |= {f"channels_{stem}": np.array(reader.manifest["channels"]) for stem, reader in readers.items()}
     np.savez(path, **four, stem=segments(readers[STEM]), mix=segments(mix), channel=channel, tokens=tokens, track=chosen)
-
-
-if __name__ == "__main__":
-    write_music(Path(sys.argv[1]), Path(sys.argv[2]))

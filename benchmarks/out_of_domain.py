@@ -1,11 +1,11 @@
 """The final number: songs that neither base nor specialists ever met, in timbres that none of them was taught with.
 
-    python benchmarks/out_of_domain.py                       # after `make repro`: base and specialists
-    python benchmarks/out_of_domain.py --peers harmonica     # and peers beside them
-    python benchmarks/out_of_domain.py --songs 2             # a quick look that says nothing about accuracy
+    python benchmarks/out_of_domain.py                  # after `make repro`: base, specialists and peers on all songs
+    python benchmarks/out_of_domain.py --songs 2 --peers     # a quick look at ours that says nothing about accuracy
 
 The songs are the band songs of the Debian package simutrans-data, the timbres FluidR3 and MuseScore General, in turn. None of
-this is ever trained on, nor may a threshold, a size or a step count be chosen by what comes out: it is read once, at the end.
+this is ever trained on, and no threshold, size or step count was chosen by what came out; it is read when a base is finished,
+and docs/log.md has what came out each time. The whole of it makes benchmarks/out_of_domain.md, any part of it a page in work/.
 `apt-get download` fetches the packages, which are unpacked and not installed; every file used is checked byte for byte. A song
 whose notes the base's provenance lists, or that resembles one of the collections that demo and base are made of, is left out
 and named.
@@ -36,6 +36,7 @@ from stemscribe.pretraining.songbooks import get_songs, read_songbooks
 ROOT = Path(__file__).parents[1]
 WORK = Path("work/out_of_domain")
 PAGE = Path("benchmarks/out_of_domain.md")
+MODELS = Path("models")
 SECONDS = 30.0
 VOICED_SHARE = 0.6  # of the songs that have a voice-like part, re-voiced where they have none
 SEED = 1
@@ -81,10 +82,12 @@ def main() -> None:
     """
     parser = argparse.ArgumentParser(description="Score base and specialists on songs and timbres that they never met.")
     parser.add_argument("--songs", type=int, help="how many, drawn by their notes (default: all)")
-    parser.add_argument("--peers", nargs="*", default=[], help="peers to run beside ours; see peers/compare.py")
-    parser.add_argument("--models", type=Path, default=Path("models"), help="folder with base, bass, drums, vocals and other")
-    parser.add_argument("--output", type=Path, default=PAGE, help="the page")
+    parser.add_argument("--peers", nargs="*", help="some peers only, see peers/compare.py; no name: only ours (default: all)")
+    parser.add_argument("--models", type=Path, default=MODELS, help="folder with base, bass, drums, vocals and other")
+    parser.add_argument("--output", type=Path, help=f"the page (default: {PAGE} if it is whole, else one in {WORK})")
     options = parser.parse_args()
+    whole = options.songs is None and options.peers is None and options.models == MODELS
+    output = options.output or (PAGE if whole else WORK / PAGE.name)
     songs, left_out = songs_to_test(options.models / "base/provenance.json")
     if options.songs is not None:
         if not 1 <= options.songs <= len(songs):
@@ -93,12 +96,14 @@ def main() -> None:
     fonts = [fetch(package)[0] for package in SOUNDFONTS]
     render(songs, fonts, WORK / "simutrans")
     timbres = " and ".join(font.name for font in fonts)
-    corpus = f"{len(songs)} band songs of {SONGS.name}, {SECONDS:.0f} s of each, rendered with {timbres} in turn"
+    count = f"the {len(songs)}" if options.songs is None else f"{len(songs)} of the"
+    corpus = f"{count} band songs of {SONGS.name}, {SECONDS:.0f} s of each, rendered with {timbres} in turn"
     if left_out:
         corpus += f"; left out as heard in training or too much like what was: {', '.join(left_out)}"
     folder = WORK / "simutrans"
     command = [sys.executable, str(ROOT / "peers/compare.py"), "--tracks", str(folder), "--models", str(options.models)]
-    command += ["--peers", *options.peers, "--output", str(options.output), "--work", str(WORK), "--corpus", corpus]
+    command += ["--output", str(output), "--work", str(WORK), "--corpus", corpus]
+    command += [] if options.peers is None else ["--peers", *options.peers]
     command += ["--title", "Out of domain", "--command", " ".join(["python", "benchmarks/out_of_domain.py", *sys.argv[1:]])]
     sys.exit(subprocess.run(command, check=False).returncode)
 

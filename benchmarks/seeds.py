@@ -41,6 +41,10 @@ def main() -> None:
     seeds = parser.parse_args().seeds
     settings = load_params(("seed", "evaluate"), ROOT / "params.yaml")
     draws = settings.evaluate.bootstrap_draws
+    predictions = [f"predict_{part}" for part in ("base", *STEMS)]
+    status = subprocess.run(["dvc", "status", *predictions], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    if "changed" in status:  # the other seeds are trained with the code and the parameters that are here now
+        raise DataError("the predictions here are of another state of the project; run `dvc repro` first")
     found = [differences(ROOT) if seed == settings.seed else trained_anew(seed) for seed in seeds]
     rows = [
         [stem, head, *(shown(each, draws) for each in (*own, np.mean(own, axis=0)))]

@@ -35,7 +35,6 @@ from stemscribe.stages import STEMS
 from stemscribe.stages.base import model_digest
 
 HERE = Path(__file__).parent
-OUTPUT_HELP = "the page, its figures beside it as .json (default: peers/results.md if all hear all of the demo, else in --work)"
 MODELS_FOLDER, MODELS = Path("models"), ("base", *STEMS)
 PARTS = (*STEMS, MIX)
 ONLY_PITCHED = ("bass", "vocals", "other", MIX)  # what the peers can hear

@@ -1,6 +1,6 @@
 """Runs Harmonica, in its own environment: `.venv-peers/harmonica/bin/python peers/run_harmonica.py AUDIO OUT`.
 
-The weights travel in its wheel, with the thresholds that its makers chose; nothing is set here but the size of the model. It
+The weights travel in its wheel, with the thresholds that its makers chose; the size is that of its default, medium. It
 computes in bf16; on a processor that cannot (one without AVX-512), in fp32.
 """
 
@@ -13,15 +13,13 @@ import runner
 
 def main() -> None:
     """Transcribe a folder."""
-    parser = runner.arguments("Transcribe a folder of recordings with Harmonica.")
-    parser.add_argument("--model", default="medium", help="nano, small, medium, large or x-large")
-    options = parser.parse_args()
+    options = runner.arguments("Transcribe a folder of recordings with Harmonica.").parse_args()
     import torch
     from harmonica import Harmonica  # type: ignore[import-not-found]
 
     if options.device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         torch.autocast = functools.partial(torch.autocast, enabled=False)  # type: ignore[misc, assignment]
-    model = Harmonica(options.model, device=options.device)
+    model = Harmonica("medium", device=options.device)
 
     def transcribe(path: Path) -> Iterator[runner.HeardNote]:
         notes = model.transcribe(path)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from project_clone import Outcome, Project, whole_graph
 from stemscribe import interruption, runtime
@@ -14,10 +15,15 @@ from stemscribe.corpora.sources import WheelSource, read_source
 from stemscribe.corpora.wheel import fetch_wheel
 from stemscribe.errors import DataError
 
-os.environ.setdefault("STEMSCRIBE_DEVICE", "cpu")
+# The settings of the machine, but for what is downloaded, are the same for everybody, whatever runtime.yaml says.
+for name in set(runtime.SETTINGS) - {"downloads_dir"}:
+    os.environ.pop(f"STEMSCRIBE_{name.upper()}", None)
 # Tensors this small only make threads wait for each other, on a busy machine twenty times longer than they work.
+os.environ |= {"STEMSCRIBE_DEVICE": "cpu", "STEMSCRIBE_THREADS": "1", "STEMSCRIBE_SEGMENTS": str(runtime.SEGMENTS)}
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("STEMSCRIBE_THREADS", "1")
+os.environ |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}  # servers of the tests
+settings.register_profile("here", deadline=None, derandomize=True)  # a busy machine makes no test fail
+settings.load_profile("here")
 REPOSITORY = Path(__file__).parents[1]
 
 

@@ -86,9 +86,10 @@ def write_project(root: Path) -> Path:
 
 
 def choose_head(root: Path, head: str) -> None:
-    """The repository's parameters, with a headline by this head."""
+    """The repository's parameters, with a headline by this head and the gain that is asked of isolation."""
     text, changed = re.subn(r"(?m)^  decode: \w+", f"  decode: {head}", PARAMS.read_text())
-    assert changed == 1
+    text, too = re.subn(r"(?m)^  minimum_gain: [\d.]+", "  minimum_gain: 0.05", text)
+    assert (changed, too) == (1, 1)
     (root / "params.yaml").write_text(text)
 
 

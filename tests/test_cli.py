@@ -19,14 +19,14 @@ from stemscribe.cli import STAGES, STEM_STAGES, main
 from stemscribe.midi import read_midi, write_midi
 from stemscribe.model.initialisation import fresh_frame_head
 from stemscribe.transcriber import Transcriber
-from tiny_model import small_model, tiny_model
+from tiny_model import eager_model, small_model, tiny_model
 
 
 @pytest.fixture(scope="module")
 def bass_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bass specialist that has learned nothing."""
+    """A bass specialist that has learned nothing, and hears notes everywhere."""
     folder = tmp_path_factory.mktemp("models") / "bass"
-    save_model(folder, small_model([4]), {}, list(range(32, 40)))
+    save_model(folder, eager_model(), {}, list(range(32, 40)))
     return folder
 
 
@@ -46,7 +46,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "--help")
     assert (code, err) == (0, "")
-    assert {*STAGES, "transcribe", "score"} <= set(out.split())
+    assert {*STAGES, "transcribe", "score", "verify", "merge", "import-checkpoint"} <= set(out.split())
 
 
 def test_help_of_a_stage_shows_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,7 +101,7 @@ def test_a_recording_becomes_midi_beside_it(capsys: pytest.CaptureFixture[str], 
     assert code == 0
     assert err == f"{bass_model}: {len(notes)} notes (frames)\n"
     assert out == f"{song.with_suffix('.mid')}: {len(notes)} notes in 1.0 s of audio\n"
-    assert {each.program for each in notes} <= set(range(32, 40))
+    assert {each.program for each in notes} == {33}
 
 
 def test_what_was_done_to_a_recording_is_said(capsys: pytest.CaptureFixture[str], bass_model: Path, tmp_path: Path) -> None:
@@ -123,8 +123,11 @@ def test_json_on_stdout_is_the_notes_in_the_midi_file(
     code, out, _ = run(capsys, "transcribe", song, "--model", bass_model, "--decode", "frames", "--output", target, "--json")
     notes = json.loads(out)
     assert code == 0
-    assert [each["pitch"] for each in notes] == [each.pitch for each in read_midi(target)]
+    assert notes
     assert all(set(each) == {"onset", "offset", "pitch", "program"} for each in notes)
+    printed = sorted((each["pitch"], each["program"], each["onset"], each["offset"]) for each in notes)
+    written = sorted((each.pitch, each.program, each.onset, each.offset) for each in read_midi(target))
+    assert np.array(printed) == pytest.approx(np.array(written), abs=0.0011)  # MIDI counts in ticks
 
 
 def test_a_midi_file_that_is_there_is_replaced_only_by_name(
@@ -136,7 +139,7 @@ def test_a_midi_file_that_is_there_is_replaced_only_by_name(
     assert (code, score.read_bytes()) == (2, b"the composer's own")
     assert "is there already" in err
     assert run(capsys, "transcribe", song, "--model", bass_model, "--output", score)[0] == 0
-    assert read_midi(score) is not None
+    assert read_midi(score)
 
 
 def test_a_head_that_a_model_lacks_is_refused_before_it_listens(

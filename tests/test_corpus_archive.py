@@ -249,6 +249,10 @@ def test_the_published_facts_about_both_archives() -> None:
     assert isinstance(baby, ArchiveSource)
     assert (slakh.archive.bytes, slakh.archive.md5) == (104_322_767_708, "f4b71b6c45ac9b506f59788456b3f0c4")
     assert baby.archive.md5 == "311096dc2bde7d61c97e930edbfc7f78"
+    for archive in (slakh.archive, baby.archive):  # and so do the pointers that `dvc push` goes by
+        pointer = yaml.safe_load((folder.parents[1] / f"{archive.file}.dvc").read_text())
+        (out,) = pointer["outs"]
+        assert (out["md5"], out.get("size", archive.bytes)) == (archive.md5, archive.bytes)
     assert (slakh.archive.tracks, baby.archive.tracks) == (1289 + 270 + 151, 20)
     assert [(rule.programs, rule.semitones) for rule in slakh.errata.octave] == [(tuple(range(32, 40)), -12)]
     assert [(stem.track, stem.stem) for stem in slakh.errata.excluded_stems] == [("Track01500", "S12"), ("Track01500", "S13")]

@@ -24,7 +24,7 @@ from stemscribe.vocabulary import VOICE_LIKE
 
 REPOSITORY = Path(__file__).parents[1]
 SOURCE = read_source("demo", REPOSITORY / SOURCES)
-PARAMS = load_params(("seed", "demo"), REPOSITORY / "params.yaml")
+PARAMS = load_params(("corpus", "demo"), REPOSITORY / "params.yaml")
 assert isinstance(SOURCE, WheelSource)
 WHEEL = SOURCE.wheel
 
@@ -42,13 +42,13 @@ def songs() -> list[Song]:
 @pytest.fixture(scope="module")
 def splits(songs: list[Song]) -> dict[str, list[Song]]:
     """The songs of the demo, as params.yaml asks for them."""
-    return split_songs(songs, PARAMS.demo.songs, PARAMS.demo.validation, PARAMS.demo.test, PARAMS.seed)
+    return split_songs(songs, PARAMS.demo.songs, PARAMS.demo.validation, PARAMS.demo.test, PARAMS.corpus.seed)
 
 
 @pytest.fixture(scope="module")
 def tracks(splits: dict[str, list[Song]]) -> list[PlannedTrack]:
     """The tracks of the demo, cut and re-voiced."""
-    return plan_tracks(splits, PARAMS.demo.seconds, PARAMS.demo.voiced_share, PARAMS.seed)
+    return plan_tracks(splits, PARAMS.demo.seconds, PARAMS.demo.voiced_share, PARAMS.corpus.seed)
 
 
 def test_the_wheel_holds_76_songs_of_which_61_are_different_bands(songs: list[Song]) -> None:

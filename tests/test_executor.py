@@ -64,6 +64,7 @@ def test_workers_do_not_outlive_a_killed_caller() -> None:
         assert len(workers) == 2
         time.sleep(0.5)  # until they wait for work
         caller.kill()
+    deadline = time.monotonic() + 20
     while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(alive(pid) for pid in workers)

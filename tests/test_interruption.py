@@ -25,6 +25,7 @@ def test_a_request_that_falls_into_a_destructor_is_heard_a_moment_later(capsys: 
     with pytest.raises(KeyboardInterrupt), interruption.watching():
         Interrupted()
         time.sleep(5)  # cut short
+        pytest.fail("nobody heard it")
 
     assert "Exception ignored" not in capsys.readouterr().err
 

@@ -189,7 +189,7 @@ def test_an_infinite_tempo_is_refused(song):
         read_midi(song([MetaMessage("set_tempo", tempo=0), on(60), off(60, BEAT)]))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "damaged.mid"
@@ -246,7 +246,7 @@ def test_a_note_before_the_beginning_is_refused_and_nothing_is_written(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.floats(0, 600), st.floats(0.02, 5), st.integers(0, 127), st.integers(0, 95)), max_size=20))
 def test_onsets_and_offsets_are_kept_within_a_millisecond(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "times.mid"

@@ -358,7 +358,7 @@ def test_a_training_with_partners_that_was_killed_ends_with_the_same_weights(pro
 
 def wait_for_the_end_of(group: int) -> None:
     """Until no process of the group is left: partners end by themselves."""
-    for _ in range(100):
+    for _ in range(600):
         try:
             os.killpg(group, 0)
         except ProcessLookupError:

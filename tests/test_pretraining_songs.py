@@ -184,8 +184,8 @@ def test_what_is_kept_for_tests_on_unheard_songs_and_timbres_is_not_taught() -> 
 def test_an_unknown_soundfont_or_way_to_it_is_refused() -> None:
     with pytest.raises(UsageError, match=r"no soundfont 'fluid' in soundfonts\.yaml; soundfonts are timgm6mb"):
         soundfonts.get_soundfont("fluid", FONTS)
-    with pytest.raises(UsageError, match="way is 'wheeel'; give package, wheel or deb"):
-        soundfonts.get_soundfont("merlin", {"merlin": replace(FONTS["merlin"], way="wheeel")})
+    with pytest.raises(UsageError, match="way is 'dab'; give package or deb"):
+        soundfonts.get_soundfont("gmbank", {"gmbank": replace(FONTS["gmbank"], way="dab")})
 
 
 def test_a_soundfont_that_is_there_and_is_another_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def test_the_description_is_json_and_says_what_it_was_made_of() -> None:
 
 
 def git(*arguments: str) -> str:
-    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
     return subprocess.run(("git", *identity, *arguments), check=True, capture_output=True, text=True).stdout.strip()
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from shard_band import SECONDS, write_band
 from stemscribe.checkpoint import save_model
@@ -16,7 +15,7 @@ from stemscribe.midi import read_midi
 from stemscribe.model import SMALL, YourMT3
 from stemscribe.notes import load_notes
 from stemscribe.stages.predict import Condition, predict
-from tiny_model import small_model
+from tiny_model import eager_model, small_model
 
 BASS = tuple(range(32, 40))
 
@@ -25,15 +24,6 @@ BASS = tuple(range(32, 40))
 def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardReader:
     """A band with one test track, of six seconds."""
     return write_band(tmp_path_factory.mktemp("shards") / "bass")
-
-
-def eager_model() -> YourMT3:
-    """An untrained bass specialist whose frame head hears notes everywhere."""
-    model = small_model([4])
-    assert model.frame_head is not None
-    with torch.no_grad():
-        model.frame_head.linear.bias.zero_()
-    return model
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from music import drum, note
@@ -235,7 +235,6 @@ def tunes(draw: st.DrawFn) -> list[Note]:
     return [n for n in notes if n.offset - n.onset <= 10.0]
 
 
-@settings(deadline=None)
 @given(tunes())
 def test_any_clean_tune_comes_back(tune):
     tokens = published.encode(EventTable(tune), 10, ALL)
@@ -245,7 +244,6 @@ def test_any_clean_tune_comes_back(tune):
     assert ((tokens >= 0) & (tokens < VOCABULARY_SIZE)).all()
 
 
-@settings(deadline=None)
 @given(tunes(), st.sampled_from([4799, 1600, 16000, 32768]))
 def test_any_clean_tune_comes_back_from_segments_of_other_lengths(tune, segment_samples):
     tokenizer = Tokenizer(segment_samples)
@@ -253,7 +251,6 @@ def test_any_clean_tune_comes_back_from_segments_of_other_lengths(tune, segment_
     assert round_trip(tune, segments, tokenizer) == tune
 
 
-@settings(deadline=None)
 @given(tunes(), st.integers(0, 80000))
 def test_a_crop_says_what_sounds_in_it(tune, start_sample):
     # From the crop on, every note whose onset lies behind its border comes back; what began before is tied or past.
@@ -264,7 +261,6 @@ def test_a_crop_says_what_sounds_in_it(tune, start_sample):
     assert published.decode(padded, start).notes == [n for n in tune if n.onset >= start]
 
 
-@settings(deadline=None)
 @given(tunes(), st.integers(0, 80000))
 def test_ties_are_the_notes_that_sound_before_and_not_end_before_the_border(tune, start_sample):
     start = start_sample / 16000
@@ -285,7 +281,6 @@ token_soup = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(token_soup, max_size=5))
 def test_any_tokens_decode_to_clean_notes(sequences):
     notes = published.decode_segments(sequences).notes
@@ -297,7 +292,6 @@ def test_any_tokens_decode_to_clean_notes(sequences):
         assert 0 <= one.program <= DRUM_PROGRAM
 
 
-@settings(deadline=None)
 @given(st.lists(token_soup, min_size=1, max_size=4))
 def test_every_onset_that_is_read_gets_exactly_one_offset(sequences):
     # A note has one offset by its nature, so: as many notes as onsets, save where two strike one key at one moment.

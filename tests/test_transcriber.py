@@ -20,7 +20,7 @@ from stemscribe.runtime import SEGMENTS as BATCH_SEGMENTS
 from stemscribe.stages.base import SHIPPED
 from stemscribe.tokenizer import EventTable, Tokenizer
 from stemscribe.transcriber import Transcriber, typical_program
-from tiny_model import small_model, tiny_model
+from tiny_model import eager_model, small_model, tiny_model
 
 SEGMENT = SMALL.segment_samples / SAMPLE_RATE  # 2.0479375 s
 FRAME = SMALL.hop / SAMPLE_RATE  # 25 ms
@@ -303,9 +303,10 @@ def test_a_stem_of_voices_alone_has_no_instrument_that_doubles_them(programs: Se
 def test_both_ways_of_reading_give_notes_of_the_stem_inside_the_recording() -> None:
     audio = np.random.default_rng(1).uniform(-0.5, 0.5, round(2.5 * SAMPLE_RATE)).astype(np.float32)
     for decode in ("tokens", "frames"):
-        transcriber = Transcriber(small_model([4]), range(32, 40), decode)
+        transcriber = Transcriber(eager_model(), range(32, 40), decode)
         found = transcriber.transcribe(audio)
         assert found == transcriber.transcribe(audio)
+        assert found.notes or decode == "tokens"  # an untrained decoder seldom writes one
         assert all(0 <= each.onset < each.offset <= 2.5 + 0.01 for each in found.notes)
         assert {each.program for each in found.notes} <= {32, 33}
 

@@ -3,7 +3,8 @@
     python tools/lock.py > requirements.lock
 
 Only names and versions are written, so the file is the same wherever the packages came from. Tools for development and the DVC
-remotes stand in the lists below, because a user of the package does not need them.
+remotes stand in the lists below, because a user of the package does not need them. tinysoundfont is not among them: the
+Makefile installs it without what its wheel asks for.
 """
 
 import re
@@ -14,7 +15,6 @@ from pathlib import Path
 DEVELOPMENT = ("hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "ruamel.yaml", "setuptools", "types-PyYAML")
 REMOTES = ("dvc-s3", "dvc-ssh", "dvc-webdav")
 FASTER = ("ruamel.yaml.clib",)  # with it DVC parses its YAML in C: a `dvc repro` that finds nothing to do takes a third less
-INSTALLED_ALONE = ("tinysoundfont",)  # the Makefile installs it without its dependencies
 
 
 def name_of(requirement: str) -> str:
@@ -62,5 +62,4 @@ if __name__ == "__main__":
     locked = closure([*direct, *REMOTES, *FASTER, *DEVELOPMENT])
     print("# Exact versions of the whole environment: `make env` installs them, `python tools/lock.py` prints them anew.")
     for package, version in sorted(locked.items()):
-        if package not in INSTALLED_ALONE:
-            print(f"{package}=={version}")
+        print(f"{package}=={version}")

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from stemscribe import runtime
 from stemscribe.atomic import atomic_directory, atomic_file
 from stemscribe.corpora.identity import draw
-from stemscribe.corpora.inventory import SPLITS, UNPACKED, InventoryTrack, describe_track, find_tree, write_inventory
+from stemscribe.corpora.inventory import COMPLETE, SPLITS, UNPACKED, InventoryTrack, describe_track, find_tree, write_inventory
 from stemscribe.corpora.sources import Archive, ArchiveSource
 from stemscribe.errors import DataError, UsageError
 from stemscribe.progress import track
@@ -27,7 +27,6 @@ BLOCK = 10_000_000  # bytes between two steps of the progress
 BLOCK_UNIT = "x 10 MB"
 TRACK_NAME = re.compile(r"Track\d{5}")
 CHECKED = ".checked"  # beside the tracks: the md5 of the archive that was found good
-COMPLETE = ".complete"  # beside the tracks: the md5 of the archive that was unpacked to the end
 TEST_SHARE, VALIDATION_SHARE = 5, 10  # one song in so many, where the corpus has no splits of its own
 
 

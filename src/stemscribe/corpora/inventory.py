@@ -19,6 +19,7 @@ FILE_NAME = "inventory.json"
 SPLITS = ("train", "validation", "test")
 BESIDE = "."  # root: the tracks lie beside the inventory
 UNPACKED = "unpacked"  # root: STEMSCRIBE_CORPUS_DIR, or where the archive was unpacked
+COMPLETE = ".complete"  # beside the tracks of the latter: the md5 of the archive that was unpacked to the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,9 @@ def read_inventory(folder: Path) -> Inventory:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is broken ({error}); {way_out}") from error
     root = folder if place == BESIDE else find_tree(name)
+    if place != BESIDE:
+        named = runtime.corpus_dir() is not None
+        way_out = "restore it there" if named else f"remove {root / COMPLETE} and run `dvc repro -f corpus`"
     for track in tracks:
         if not (root / track.folder).is_dir():
             raise DataError(f"no folder {root / track.folder}, which {path} lists; {way_out}")

@@ -11,7 +11,6 @@ from pathlib import Path
 import mido
 import numpy as np
 import numpy.typing as npt
-import tinysoundfont
 from scipy.signal import firwin, resample_poly
 
 from stemscribe.audio import SAMPLE_RATE
@@ -38,6 +37,11 @@ class Player:
     """A synthesizer with one SoundFont and nothing sounding yet."""
 
     def __init__(self, soundfont: Path) -> None:
+        try:
+            import tinysoundfont
+        except ImportError as error:  # its wheel asks for an audio device's library, so pyproject.toml does not ask for it
+            way_out = "run `make env`, or `pip install --no-deps tinysoundfont`"
+            raise DataError(f"songs are rendered with tinysoundfont, which cannot be loaded ({error}); {way_out}") from error
         self._synth = tinysoundfont.Synth(samplerate=SYNTH_RATE)
         try:
             self._font = self._synth.sfload(_soundfont_bytes(soundfont), max_voices=VOICES)

@@ -3,6 +3,7 @@
 The same wheel of one platform is asked for on every machine. It is kept in the downloads folder and not fetched again.
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,14 +29,14 @@ def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
     if path.is_file() and sha256_file(path) == wheel.sha256:
         return path
     print(f"downloading {wheel.requirement} ({wheel.bytes / 1e6:.0f} MB)", file=sys.stderr, flush=True)
-    with atomic_file(path) as partial, tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+    with atomic_file(path) as partial, tempfile.TemporaryDirectory() as scratch:
         _download(wheel, Path(scratch), path)
         found = Path(scratch) / wheel.file
         if not found.is_file():
             raise DataError(f"pip brought no {wheel.file}; put that file into {folder} by hand")
         if sha256_file(found) != wheel.sha256:
             raise DataError(f"{wheel.file} is not the file that was described (sha256 differs); try again or another index")
-        found.replace(partial)
+        shutil.copyfile(found, partial)
     return path
 
 

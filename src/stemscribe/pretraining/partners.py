@@ -70,13 +70,15 @@ class Partners:
         """Have the gradients of a step worked out with the weights as they are now.
 
         Raises:
-            StemscribeError: if a partner has been killed.
+            StemscribeError: if a partner has been killed; what else went wrong there comes through as it is.
         """
         for connection in self._connections:
             try:
                 connection.send((step, with_tokens))
-            except OSError as error:
-                raise _killed() from error
+            except OSError:  # it has ended, and perhaps said why
+                raise _last_words(connection) or StemscribeError(
+                    "a process of the training ended; run again to go on"
+                ) from None
 
     def add_gradients(self, model: YourMT3) -> None:
         """Wait for the partners, and make the model's gradients the mean over all shares.
@@ -85,11 +87,7 @@ class Partners:
             StemscribeError: if a partner has been killed; what else went wrong there comes through as it is.
         """
         for connection in self._connections:
-            try:
-                error = connection.recv()
-            except (EOFError, OSError) as end:
-                raise _killed() from end
-            if error is not None:
+            if (error := _last_words(connection)) is not None:
                 raise error
         for weight, *others in zip(model.parameters(), *(_apart(each, model) for each in self._gradients), strict=True):
             if weight.grad is not None:
@@ -119,7 +117,12 @@ def partners(model: YourMT3, shards: Path, train: TrainParams, seed: int, proces
             gradient = torch.zeros(size).share_memory_()  # type: ignore[no-untyped-call]
             task = _Task(shards, train, seed, Share(number, processes))
             process = context.Process(target=_work, args=(there, task, model, gradient), daemon=True)
-            process.start()
+            # A terminal sends Ctrl-C to the partner as well, which may be loading its libraries just then.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             there.close()
             connections.append(here)
             gradients.append(gradient)
@@ -134,9 +137,9 @@ def partners(model: YourMT3, shards: Path, train: TrainParams, seed: int, proces
 
 
 def _work(connection: Connection, task: _Task, shared: YourMT3, gradient: Tensor) -> None:
-    runtime.end_with_parent(signal.SIGKILL)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    trainer = multiprocessing.parent_process()
+    runtime.end_with_parent(signal.SIGKILL, trainer.pid if trainer else None)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     runtime.settle_torch(task.share.of)
     torch.set_flush_denormal(True)  # as something that Lightning loads does for the process that trains
     try:
@@ -201,7 +204,12 @@ def _apart(vector: Tensor, model: YourMT3) -> list[Tensor]:
     return [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
 
 
-def _killed() -> StemscribeError:
-    return StemscribeError(
-        "a process of the training was killed, perhaps for want of memory; run again to go on, or set train.processes to 1"
-    )
+def _last_words(connection: Connection) -> Exception | None:
+    """What a partner answers: an error, None if all is well; if it cannot answer any more, that it was killed."""
+    try:
+        error: Exception | None = connection.recv()
+    except (EOFError, OSError):
+        return StemscribeError(
+            "a process of the training was killed, perhaps for want of memory; run again to go on, or set train.processes to 1"
+        )
+    return error

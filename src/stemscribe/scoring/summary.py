@@ -16,7 +16,7 @@ from stemscribe.scoring.scorecard import DRUM_SCORES, PITCHED_SCORES, Scorecard,
 from stemscribe.scoring.silence import FalseNotes, false_notes
 from stemscribe.scoring.statistics import Interval, bootstrap_interval, signed_rank_p
 
-DIGITS = 6  # of what is written; metrics/ and the tables in plots/ agree to the last one
+DIGITS = 4  # of what is written; metrics/ and the tables in plots/ agree to the last one
 
 
 @dataclass(frozen=True)
