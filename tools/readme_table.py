@@ -21,6 +21,7 @@ from stemscribe.errors import DataError, StemscribeError
 from stemscribe.report import markdown
 from stemscribe.report.markdown import NOTHING, PLUS_MINUS
 from stemscribe.scoring.conditions import BASE_MIX, BASE_STEM, HEAD_TITLES, HEADLINE, SHUFFLED_TIME, SPECIALIST_STEM
+from stemscribe.scoring.summary import METRIC_DIGITS
 from stemscribe.stages import STEMS
 from stemscribe.stages.base import model_digest
 
@@ -135,7 +136,8 @@ def cells(stem: str, head: str, heads: Mapping[str, Mapping[str, Row]]) -> list[
     if first:
         metrics = _object(Path("metrics") / f"{stem}.json")
         for key in ("onset_f1", "onset_f1_ci", "delta_vs_base"):
-            if metrics.get(key) != _number(path, headline, key):
+            value = metrics.get(key)
+            if not isinstance(value, float) or not abs(value - _number(path, headline, key)) < 0.6 * 10**-METRIC_DIGITS:
                 raise DataError(f"metrics/{stem}.json and {path} disagree about {key}; run `dvc repro evaluate_{stem}`")
 
     def onset(condition: str) -> str:

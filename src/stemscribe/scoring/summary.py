@@ -16,7 +16,7 @@ from stemscribe.scoring.scorecard import DRUM_SCORES, PITCHED_SCORES, Scorecard,
 from stemscribe.scoring.silence import FalseNotes, false_notes
 from stemscribe.scoring.statistics import Interval, bootstrap_interval, signed_rank_p
 
-DIGITS = 4  # of what is written; metrics/ and the tables in plots/ agree to the last one
+METRIC_DIGITS = 4  # in metrics/, for people; what is worked with further stands in plots/ and has more
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def classes(test: StemTest, tolerances: Tolerances = STANDARD) -> dict[str, dict
 
 
 def headline(summaries: Mapping[str, Summary], drums: bool) -> dict[str, float]:
-    """The eight numbers of metrics/<stem>.json (seven for drums), rounded to `DIGITS` digits.
+    """The eight numbers of metrics/<stem>.json (seven for drums), rounded to `METRIC_DIGITS` digits.
 
     `summaries` are those of the headline's head. All numbers describe the specialist on the separated stem;
     `delta_vs_base` is its onset F1 minus that of the base on the mix.
@@ -175,4 +175,4 @@ def headline(summaries: Mapping[str, Summary], drums: bool) -> dict[str, float]:
         "delta_vs_base": summary.against_base.gain.mean,
         "false_notes_per_minute": summary.false.per_minute,
     }
-    return {name: round(value, DIGITS) for name, value in values.items() if not (drums and name == "onset_offset_f1")}
+    return {name: round(value, METRIC_DIGITS) for name, value in values.items() if not (drums and name == "onset_offset_f1")}

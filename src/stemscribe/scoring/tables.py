@@ -17,7 +17,9 @@ from pathlib import Path
 
 from stemscribe.scoring.conditions import SHUFFLED_TIME
 from stemscribe.scoring.counts import Counts
-from stemscribe.scoring.summary import DIGITS, Summary, score_names
+from stemscribe.scoring.summary import Summary, score_names
+
+DIGITS = 6  # after the point; of a p-value in all
 
 Cell = str | int | float | None
 Row = dict[str, Cell]

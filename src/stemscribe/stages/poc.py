@@ -14,7 +14,7 @@ from stemscribe.config import Params, load_params
 from stemscribe.errors import UsageError
 from stemscribe.scoring.conditions import BASE_CONDITIONS, BASE_STEM, heads_of, read_stem_test
 from stemscribe.scoring.notes import Tolerances
-from stemscribe.scoring.summary import DIGITS, Comparison, summarise
+from stemscribe.scoring.summary import METRIC_DIGITS, Comparison, summarise
 from stemscribe.stages import STEMS, run_stage
 
 
@@ -37,8 +37,8 @@ def main(argv: Sequence[str]) -> None:
         gain = gain_of_isolation(stem, params)
         go = worth_a_specialist(gain, params.poc.minimum_gain)
         decisions |= {
-            f"{stem}_gain": round(gain.gain.mean, DIGITS),
-            f"{stem}_ci": round(gain.gain.half_width, DIGITS),
+            f"{stem}_gain": round(gain.gain.mean, METRIC_DIGITS),
+            f"{stem}_ci": round(gain.gain.half_width, METRIC_DIGITS),
             f"{stem}_go": go,
         }
         print(f"{stem}: {gain.gain.mean:+.3f} +- {gain.gain.half_width:.3f}: {'go' if go else 'no go'}", flush=True)
