@@ -4,10 +4,11 @@
     python benchmarks/repro.py --test                # the same, and `make test` afterwards
     python benchmarks/repro.py --reuse-environment --profile profiles/ci.yaml    # a quick look
 
-A clean working tree is cloned into a temporary folder; of another one the files that git knows or would take are copied there
-and committed. So nothing here is touched. Stages are told apart by the lines that DVC prints, and those that run side by side
-are one. CPU time is the sum over the whole tree of processes. Memory is the sum of their resident sizes, sampled; pages that
-processes share count more than once, so the true peak is a little lower. It prints Markdown for docs/benchmarks.md.
+A clean working tree is cloned into a temporary folder; of another one, or with a profile, the files that git knows or would
+take are copied there and committed. So nothing here is touched. Stages are told apart by the lines that DVC prints, and those
+that run side by side are one. CPU time is the sum over the whole tree of processes. Memory is the sum of their resident sizes,
+sampled; pages that processes share count more than once, so the true peak is a little lower. It prints Markdown for
+docs/benchmarks.md.
 """
 
 import argparse

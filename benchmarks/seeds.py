@@ -42,7 +42,9 @@ def main() -> None:
     settings = load_params(("seed", "evaluate"), ROOT / "params.yaml")
     draws = settings.evaluate.bootstrap_draws
     predictions = [f"predict_{part}" for part in ("base", *STEMS)]
-    status = subprocess.run(["dvc", "status", *predictions], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    status = subprocess.run(
+        ["dvc", "status", "--with-deps", *predictions], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
     if "changed" in status:  # the other seeds are trained with the code and the parameters that are here now
         raise DataError("the predictions here are of another state of the project; run `dvc repro` first")
     found = [differences(ROOT) if seed == settings.seed else trained_anew(seed) for seed in seeds]

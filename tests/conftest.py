@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from project_clone import Outcome, Project, whole_graph
 from stemscribe import interruption, runtime
@@ -15,14 +15,17 @@ from stemscribe.corpora.sources import WheelSource, read_source
 from stemscribe.corpora.wheel import fetch_wheel
 from stemscribe.errors import DataError
 
-# The settings of the machine, but for what is downloaded, are the same for everybody, whatever runtime.yaml says.
-for name in set(runtime.SETTINGS) - {"downloads_dir"}:
+# What the tests expect of the machine, whatever is set here; where corpora lie is for each test to say.
+for name in ("raw_dir", "corpus_dir"):
     os.environ.pop(f"STEMSCRIBE_{name.upper()}", None)
+os.environ |= {"STEMSCRIBE_DEVICE": "cpu", "STEMSCRIBE_WORKERS": "2", "STEMSCRIBE_SEGMENTS": str(runtime.SEGMENTS)}
 # Tensors this small only make threads wait for each other, on a busy machine twenty times longer than they work.
-os.environ |= {"STEMSCRIBE_DEVICE": "cpu", "STEMSCRIBE_THREADS": "1", "STEMSCRIBE_SEGMENTS": str(runtime.SEGMENTS)}
+os.environ["STEMSCRIBE_THREADS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}  # servers of the tests
-settings.register_profile("here", deadline=None, derandomize=True)  # a busy machine makes no test fail
+for name in ("NO_PROXY", "no_proxy"):  # of servers that tests start
+    os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
+# A busy machine makes no test fail, and each run tries the same.
+settings.register_profile("here", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
 REPOSITORY = Path(__file__).parents[1]
 
@@ -36,9 +39,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def requests_heard() -> Iterator[None]:
-    """A stage that was asked to stop ignores what comes after, until its process ends; here it goes on."""
+def like_a_process_of_its_own() -> Iterator[None]:
+    """A stage reads runtime.yaml once; one that was asked to stop ignores what comes after, until its process ends."""
     handlers = {number: signal.getsignal(number) for number in interruption.REQUESTS}
+    runtime._file_settings.cache_clear()
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)

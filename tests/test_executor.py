@@ -5,10 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
+from processes import alive, children
 from stemscribe.errors import DataError, StemscribeError
 from stemscribe.executor import map_in_processes
 
@@ -89,24 +89,3 @@ def test_ctrl_c_ends_the_workers_at_once_and_they_say_nothing(workers_running: b
     assert caller.returncode == 130
     assert "Traceback" not in said
     assert not any(alive(pid) for pid in workers)
-
-
-def children(parent: int) -> list[int]:
-    """The worker processes of `parent`, without multiprocessing's resource tracker."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                stat, command = (folder / "stat").read_text(), (folder / "cmdline").read_text()
-            except OSError:
-                continue  # ended meanwhile
-            if int(stat.rpartition(")")[2].split()[1]) == parent and "spawn_main" in command:
-                found.append(int(folder.name))
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False

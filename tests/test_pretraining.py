@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
+from processes import children
 from shard_band import RATE, SECONDS, Sound, backbeat, walking_bass
 from stemscribe import vocabulary
 from stemscribe.atomic import sha256_file, write_json
@@ -354,6 +356,30 @@ def test_a_training_with_partners_that_was_killed_ends_with_the_same_weights(pro
     subprocess.run(command, check=True, capture_output=True)
     assert not load_provenance(project / "trained")["training"]["resumed"]
     assert sha256_file(project / "trained/model.safetensors") == killed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the partner in /proc")
+@pytest.mark.parametrize("loaded", [False, True])
+def test_ctrl_c_in_a_training_with_partners_is_one_line(project: Path, loaded: bool) -> None:
+    settings = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    settings["train"].update(steps=400, processes=2, validate_every=400)
+    (project / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    command = [sys.executable, "-m", "stemscribe.pretraining.train"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
+        assert running.stderr is not None
+        while not children(running.pid):  # a partner that has yet to load its libraries
+            assert running.poll() is None, running.stderr.read()
+            time.sleep(0.02)
+        while loaded and "step " not in running.stderr.readline():
+            pass
+        os.killpg(running.pid, signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert said.splitlines()[-1] == "stemscribe: interrupted; the next run continues from what is finished"
+    assert "Traceback" not in said
+    wait_for_the_end_of(running.pid)
 
 
 def wait_for_the_end_of(group: int) -> None:

@@ -224,6 +224,32 @@ def test_the_shortest_note_is_kept_where_segments_meet(monkeypatch: pytest.Monke
     assert found.offset == pytest.approx(found.onset + 0.01)
 
 
+@pytest.mark.parametrize(
+    ("programs", "offset"), [([33], pytest.approx(0.101, abs=0.001)), ([128], pytest.approx(0.011, abs=0.001))]
+)
+def test_what_is_heard_before_the_music_is_left_out(
+    programs: list[int], offset: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the segment that begins half of one before the music some frames are read that lie before it."""
+    model = Reader([])
+    first = ReadFrames.middle(SMALL).first
+    begins = round((SMALL.segment_samples - SMALL.segment_samples // 2) / SMALL.hop)  # the music, within that segment
+
+    def early(waveform: Tensor) -> FrameLogits:
+        shape = len(waveform), 1, SMALL.frames, 128
+        onset, active, shift, voice = (torch.full(shape, value) for value in (-20.0, -20.0, 0.0, 0.0))
+        if len(waveform) == 2:  # those in between
+            for pitch, start, stop in ((50, first, first + 2), (60, begins, begins + 4)):
+                onset[0, 0, start, pitch] = 20.0
+                active[0, 0, start:stop, pitch] = 20.0
+        return FrameLogits(onset, active, shift, voice)
+
+    monkeypatch.setattr(model, "frames", lambda memory, waveform, channels: early(waveform))
+    (found,) = Transcriber(model, programs, "frames").transcribe(silence(1.0)).notes
+    assert (found.pitch, found.offset) == (60, offset)
+    assert found.onset == pytest.approx(0.0, abs=0.001)
+
+
 def test_without_overlap_every_segment_is_heard_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Reader([])
     monkeypatch.setattr(model, "frames", lambda memory, waveform, channels: clicks(waveform))

@@ -8,9 +8,10 @@ this process, which is also the reference that tests compare with.
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from typing import TypeVar
 
 from stemscribe import progress
@@ -36,10 +37,11 @@ def map_in_processes(
     Raises:
         StemscribeError: if a worker was killed; whatever `function` raises comes through as it is.
     """
-    return list(progress.track(_results(function, items, min(workers, len(items))), description, len(items), unit))
+    with closing(_results(function, items, min(workers, len(items)))) as results:  # no worker outlives what interrupts this
+        return list(progress.track(results, description, len(items), unit))
 
 
-def _results(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+def _results(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Generator[Result, None, None]:
     if workers <= 1:
         yield from map(function, items)
         return
@@ -49,7 +51,8 @@ def _results(function: Callable[[Item], Result], items: Sequence[Item], workers:
     # A worker whose caller was killed would wait for work for ever.
     pool = ProcessPoolExecutor(workers, context, initializer=end_with_parent, initargs=(signal.SIGKILL, os.getpid()))
     try:
-        # A terminal sends Ctrl-C to all of them; it is for the caller alone, or each worker would show where it was.
+        # A terminal sends Ctrl-C to all of them; it is for the caller alone, or each worker would show where it was. (Starting
+        # the resource tracker would unblock it; the pool has done that by now.)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             results = pool.map(function, items)  # starts the workers, which inherit the mask

@@ -273,8 +273,9 @@ class Transcriber:
         found = without_echoes(self._as_of_stem(found), unison, self._drums)
         size, rate = self._model.config.segment_samples, self._model.config.sample_rate
         lead = (size - size // 2) / rate if self._overlap else 0.0
-        onsets, offsets = (np.maximum(self._read_frames.seconds(found[:, column]) - lead, 0.0) for column in (1, 2))
+        onsets, offsets = (self._read_frames.seconds(found[:, column]) - lead for column in (1, 2))
         offsets = np.maximum(offsets, onsets + SHORTEST_SECONDS)  # where segments meet, the step to the next frame is shorter
+        onsets, offsets = np.maximum(onsets, 0.0), np.maximum(offsets, 0.0)  # what ends before the music is dropped with it
         programs = [self._program(row, sung) for row, sung in found[:, [0, 4]].astype(int).tolist()]
         columns = zip(onsets.tolist(), offsets.tolist(), found[:, 3].astype(int).tolist(), programs, strict=True)
         return [Note(*column) for column in columns]

@@ -13,6 +13,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -117,7 +118,9 @@ def partners(model: YourMT3, shards: Path, train: TrainParams, seed: int, proces
             gradient = torch.zeros(size).share_memory_()  # type: ignore[no-untyped-call]
             task = _Task(shards, train, seed, Share(number, processes))
             process = context.Process(target=_work, args=(there, task, model, gradient), daemon=True)
-            # A terminal sends Ctrl-C to the partner as well, which may be loading its libraries just then.
+            # A terminal sends Ctrl-C to the partner as well, which may be loading its libraries just then. Starting the tracker
+            # unblocks it, so that comes first.
+            resource_tracker.ensure_running()
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
                 process.start()
@@ -139,7 +142,8 @@ def partners(model: YourMT3, shards: Path, train: TrainParams, seed: int, proces
 def _work(connection: Connection, task: _Task, shared: YourMT3, gradient: Tensor) -> None:
     trainer = multiprocessing.parent_process()
     runtime.end_with_parent(signal.SIGKILL, trainer.pid if trainer else None)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     runtime.settle_torch(task.share.of)
     torch.set_flush_denormal(True)  # as something that Lightning loads does for the process that trains
     try:
