@@ -74,7 +74,8 @@ def test_workers_do_not_outlive_a_killed_caller() -> None:
 @pytest.mark.parametrize("workers_running", [False, True])
 def test_ctrl_c_ends_the_workers_at_once_and_they_say_nothing(workers_running: bool) -> None:
     code = (
-        "import sys, time; from stemscribe.executor import map_in_processes\n"
+        "import signal, sys, time; from stemscribe.executor import map_in_processes\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell has background jobs ignore it
         "try: map_in_processes(time.sleep, [60, 60, 0], 3, 'sleeping')\n"
         "except KeyboardInterrupt: sys.exit(130)"
     )
