@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 from project_clone import Outcome, Project, whole_graph
 from stemscribe import interruption, runtime
@@ -24,8 +24,7 @@ os.environ["STEMSCRIBE_THREADS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 for name in ("NO_PROXY", "no_proxy"):  # of servers that tests start
     os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
-# A busy machine makes no test fail, and each run tries the same.
-settings.register_profile("here", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("here", deadline=None)  # no test is timed
 settings.load_profile("here")
 REPOSITORY = Path(__file__).parents[1]
 

@@ -262,7 +262,7 @@ def test_a_pickled_reader_carries_neither_audio_nor_notes(tmp_path: Path) -> Non
     assert len(pickle.dumps(bass)) == fresh
 
 
-def test_a_thousand_random_crops_take_seconds_at_most(tmp_path: Path) -> None:
+def test_a_thousand_random_crops_take_less_than_a_second(tmp_path: Path) -> None:
     minute = 60 * 16000
     bass = shards_in(tmp_path / "bass", [track(n, minute, source(n % 30)) for n in range(8)], shard_bytes=3 * minute)
     rng = np.random.default_rng(0)
@@ -271,4 +271,4 @@ def test_a_thousand_random_crops_take_seconds_at_most(tmp_path: Path) -> None:
     started = time.process_time()
     for name, start in places:
         bass.audio(name, start, 32767)
-    assert time.process_time() - started < 3.0  # whatever else runs; 0.1 s where nothing does
+    assert time.process_time() - started < 1.0  # of the processor, whatever else runs

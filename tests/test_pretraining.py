@@ -384,7 +384,7 @@ def test_ctrl_c_in_a_training_with_partners_is_one_line(project: Path, loaded: b
 
 def wait_for_the_end_of(group: int) -> None:
     """Until no process of the group is left: partners end by themselves."""
-    for _ in range(600):
+    for _ in range(100):
         try:
             os.killpg(group, 0)
         except ProcessLookupError:
